@@ -1,0 +1,2 @@
+//! IPsec in user space behind the IPsec Offload Version 2 contract: program and library.
+#![forbid(unsafe_code)]

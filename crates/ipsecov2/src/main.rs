@@ -1,0 +1,3 @@
+//! The program `ipsecov2`.
+#![forbid(unsafe_code)]
+fn main() {}

@@ -1,0 +1,2 @@
+//! Where packets come from and go to: memory pair, pcap and pcapng files.
+#![forbid(unsafe_code)]

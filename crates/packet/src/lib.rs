@@ -1,0 +1,2 @@
+//! Typed views and small valid forms of packets, internet checksums, packet buffers.
+#![forbid(unsafe_code)]

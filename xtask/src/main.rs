@@ -1,0 +1,3 @@
+//! Chores of the project.
+#![forbid(unsafe_code)]
+fn main() {}
