@@ -1,2 +1,90 @@
 //! IPsec algorithms and transforms: crypto providers, ESP seal and open, replay windows, extended sequence numbers, IV sources.
+//!
+//! No I/O, no clock, no randomness: same inputs, same bytes out.
+//!
+//! | concern | items | source |
+//! | --- | --- | --- |
+//! | algorithms by name | [`Encryption`], [`Authentication`] | RFC 8221, SA file |
+//! | cryptographic libraries | [`Provider`], [`SealJob`], [`OpenJob`]; [`Crypto`], [`AwsLc`], [`RustCrypto`] | NIST SP 800-38D |
+//! | one ESP SA | [`EspSa`], [`write_trailer`], [`read_trailer`] | RFC 4303, RFC 4106 |
+//! | IVs | [`iv`] | RFC 4106, OV2-SEND-7 |
+//! | sequence numbers | [`SequenceCounter`], [`esn`], [`ReplayWindow`] | RFC 4303 with appendix A, RFC 4304, RFC 6479 |
+//!
+//! A packet is sealed and opened:
+//!
+//! ```
+//! use ipsec::{Authentication, Crypto, Encryption, EspParameters, EspSa, Provider, ReplayWindow, Scratch, SequenceCounter};
+//! use secret::SecretBytes;
+//!
+//! let crypto = Crypto::default();
+//! let sa = EspSa::new(&crypto, &EspParameters {
+//!     encryption: "aes-gcm-128".parse::<Encryption>()?,
+//!     encryption_key: &SecretBytes::from_hex("000102030405060708090a0b0c0d0e0f10111213")?, // the key, then 4 bytes of salt
+//!     icv_length: 16,
+//!     authentication: Authentication::None,
+//!     authentication_key: &SecretBytes::default(),
+//!     extended_sequence_numbers: false,
+//!     iv_mask: 0x5eed_5eed_5eed_5eed,
+//! })?;
+//!
+//! // Outbound: header, room for the IV, payload, padding and trailer, room for the ICV.
+//! let payload = b"attack at dawn";
+//! let sequence = SequenceCounter::new(false, 0).take(1)?;
+//! let mut esp = vec![0; payload.len() + sa.overhead(payload.len())];
+//! esp[..4].copy_from_slice(&0x1001_u32.to_be_bytes());
+//! esp[4..8].copy_from_slice(&(sequence as u32).to_be_bytes());
+//! let text = sa.text(esp.len())?;
+//! esp[text.start..][..payload.len()].copy_from_slice(payload);
+//! ipsec::write_trailer(&mut esp[text.clone()], payload.len(), 59)?;
+//! let mut jobs = [sa.seal_job(&mut esp, sequence)?];
+//! crypto.seal(&mut jobs);
+//! assert!(jobs[0].verdict.is_good());
+//! assert_ne!(&esp[text.start..][..payload.len()], payload);
+//!
+//! // Inbound.
+//! let mut window = ReplayWindow::new(64)?;
+//! assert!(window.check(sequence).is_new());
+//! let mut jobs = [sa.open_job(&mut esp, sequence)?];
+//! crypto.open(&mut jobs, &mut Scratch::new());
+//! assert!(jobs[0].verdict.is_good());
+//! assert!(window.update(sequence).is_new());
+//! let (length, trailer) = ipsec::read_trailer(&esp[text.clone()])?;
+//! assert_eq!((&esp[text][..length], trailer.next_header), (&payload[..], 59));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
+
+mod algorithm;
+pub use algorithm::{AesKeySize, Authentication, Encryption, UnknownAlgorithm};
+
+mod provider;
+pub use provider::{Aad, Aead, BATCH, Data, KeyError, OpenBatch, OpenJob, Provider, Scratch, SealBatch, SealJob, Verdict};
+
+mod aws_lc;
+pub use aws_lc::{AwsLc, AwsLcKey};
+
+mod rust_crypto;
+pub use rust_crypto::{RustCrypto, RustCryptoKey};
+
+mod crypto;
+pub use crypto::{Crypto, CryptoKey, UnknownProvider};
+
+#[cfg(any(test, fuzzing, feature = "insecure"))]
+#[doc(hidden)]
+pub mod insecure;
+
+mod esp;
+pub use esp::{ESP_HEADER_LENGTH, EspError, EspParameters, EspSa, SaError};
+
+mod trailer;
+pub use trailer::{TRAILER_LENGTH, Trailer, TrailerError, padding_for, read_trailer, write_trailer};
+
+pub mod iv;
+
+pub mod esn;
+
+mod sequence;
+pub use sequence::{Exhausted, SequenceCounter};
+
+mod replay;
+pub use replay::{Replay, ReplayWindow, WindowError};
