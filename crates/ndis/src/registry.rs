@@ -197,7 +197,7 @@ impl Registry for MemoryRegistry {
 
     fn change_adapter(&self, adapter: &str, changes: &[Change<Keyword>]) -> Result<(), RegistryError> {
         check_adapter(adapter)?;
-        check_changes(changes, |keyword, value| keyword.check(value))?;
+        check_changes(changes, Keyword::check)?;
         change(self.lock().adapters.entry(adapter.to_owned()).or_default(), changes);
         Ok(())
     }
@@ -207,7 +207,7 @@ impl Registry for MemoryRegistry {
     }
 
     fn change_system(&self, changes: &[Change<SystemValue>]) -> Result<(), RegistryError> {
-        check_changes(changes, |name, value| name.check(value))?;
+        check_changes(changes, SystemValue::check)?;
         change(&mut self.lock().system, changes);
         Ok(())
     }

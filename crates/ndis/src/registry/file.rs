@@ -130,7 +130,7 @@ impl Registry for FileRegistry {
 
     fn change_adapter(&self, adapter: &str, changes: &[Change<Keyword>]) -> Result<(), RegistryError> {
         check_adapter(adapter)?;
-        check_changes(changes, |keyword, value| keyword.check(value))?;
+        check_changes(changes, Keyword::check)?;
         self.change(&Section::Adapter(adapter.to_owned()), changes, Keyword::name)
     }
 
@@ -139,7 +139,7 @@ impl Registry for FileRegistry {
     }
 
     fn change_system(&self, changes: &[Change<SystemValue>]) -> Result<(), RegistryError> {
-        check_changes(changes, |name, value| name.check(value))?;
+        check_changes(changes, SystemValue::check)?;
         self.change(&Section::System, changes, SystemValue::name)
     }
 }
