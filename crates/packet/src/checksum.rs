@@ -200,11 +200,16 @@ fn sum_words(bytes: &[u8]) -> u16 {
         let word = u64::from_ne_bytes(*word);
         sum += (word & 0xffff_ffff) + (word >> 32);
     }
-    if !rest.is_empty() {
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        let word = u64::from_ne_bytes(last);
-        sum += (word & 0xffff_ffff) + (word >> 32);
+    let (words, rest) = rest.as_chunks::<4>();
+    for word in words {
+        sum += u64::from(u32::from_ne_bytes(*word));
+    }
+    let (words, rest) = rest.as_chunks::<2>();
+    for word in words {
+        sum += u64::from(u16::from_ne_bytes(*word));
+    }
+    if let [last] = *rest {
+        sum += u64::from(u16::from_ne_bytes([last, 0]));
     }
     u16::from_be(fold(sum))
 }

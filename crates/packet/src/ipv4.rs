@@ -75,7 +75,12 @@ impl<T: AsRef<[u8]>> Ipv4Packet<T> {
     #[inline]
     pub fn new_cut(bytes: T) -> Result<Self, ParseError> {
         check(bytes.as_ref())?;
-        Ok(Self { bytes })
+        let packet = Self { bytes };
+        let (header_len, found) = (packet.header_len(), packet.data().len());
+        if header_len > found {
+            return Err(ParseError::truncated(Layer::Ipv4, header_len, found));
+        }
+        Ok(packet)
     }
 
     #[inline]
@@ -330,6 +335,7 @@ impl Ipv4Repr {
     ///
     /// # Errors
     /// As [`Self::emit`]; also if the length of the options is not a multiple of 4 or above 40.
+    #[inline]
     pub fn emit_with_options(&self, out: &mut [u8], options: &[u8]) -> Result<usize, EmitError> {
         const MAX_OPTIONS: usize = IPV4_MAX_HEADER_LEN - IPV4_HEADER_LEN;
         if options.len() > MAX_OPTIONS {
@@ -365,7 +371,7 @@ const fn fragment_field(dont_fragment: bool, more_fragments: bool, offset: u16) 
     (offset >> 3) | if dont_fragment { DONT_FRAGMENT } else { 0 } | if more_fragments { MORE_FRAGMENTS } else { 0 }
 }
 
-/// What every IPv4 header must fulfil, the total length against the data apart.
+/// What every IPv4 header must fulfil, whatever data there is after its fixed part.
 #[inline]
 fn check(data: &[u8]) -> Result<(), ParseError> {
     let Some(header) = data.first_chunk::<IPV4_HEADER_LEN>() else {
@@ -381,9 +387,6 @@ fn check(data: &[u8]) -> Result<(), ParseError> {
     let total = u16_at(header, TOTAL_LEN);
     if usize::from(total) < header_len {
         return Err(ParseError::LengthTooSmall { layer: Layer::Ipv4, min: header_len as u32, found: u32::from(total) });
-    }
-    if header_len > data.len() {
-        return Err(ParseError::truncated(Layer::Ipv4, header_len, data.len()));
     }
     Ok(())
 }

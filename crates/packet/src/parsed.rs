@@ -142,11 +142,11 @@ impl ParsedIp {
             return Err(ParseError::LengthTooSmall { layer: Layer::Ipv4, min: IPV4_HEADER_LEN as u32, found: header_len as u32 });
         }
         let total_len = if whole { data.len() } else { usize::from(u16_at(header, ipv4::TOTAL_LEN)) };
-        if total_len > data.len() {
-            return Err(ParseError::truncated(Layer::Ipv4, total_len, data.len()));
-        }
         if total_len < header_len {
             return Err(ParseError::LengthTooSmall { layer: Layer::Ipv4, min: header_len as u32, found: total_len as u32 });
+        }
+        if total_len > data.len() {
+            return Err(ParseError::truncated(Layer::Ipv4, total_len, data.len()));
         }
         let field = u16_at(header, ipv4::FRAGMENT);
         let fragment = if field & (ipv4::MORE_FRAGMENTS | ipv4::OFFSET_MASK) == 0 {
