@@ -88,3 +88,6 @@ pub use sequence::{Exhausted, SequenceCounter};
 
 mod replay;
 pub use replay::{Replay, ReplayWindow, WindowError};
+
+#[cfg(test)]
+mod contract_tests;

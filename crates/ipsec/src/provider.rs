@@ -130,7 +130,6 @@ pub enum KeyError {
 }
 
 /// Where a job's bytes are and where its result goes.
-#[derive(Debug)]
 pub enum Data<'a> {
     /// The result replaces the input.
     InPlace(&'a mut [u8]),
@@ -162,6 +161,16 @@ impl Data<'_> {
         match self {
             Self::InPlace(data) => data,
             Self::Copy { dst, .. } => dst,
+        }
+    }
+}
+
+impl fmt::Debug for Data<'_> {
+    /// Lengths only: the bytes may be somebody's clear text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InPlace(data) => write!(f, "InPlace({} bytes)", data.len()),
+            Self::Copy { src, dst } => write!(f, "Copy({} bytes to {})", src.len(), dst.len()),
         }
     }
 }
@@ -339,6 +348,11 @@ impl Scratch {
         let copy = &mut self.bytes[..source.len()];
         copy.copy_from_slice(source);
         copy
+    }
+
+    #[cfg(test)]
+    pub(crate) fn contents(&self) -> &[u8] {
+        &self.bytes
     }
 
     #[cold]

@@ -1,0 +1,263 @@
+//! Cost of a packet: the libraries alone, and the same work through [`EspSa`] and [`Provider`], in batches of 64.
+//!
+//! At the end a table of nanoseconds a packet says what our own code adds. Opening is timed without the restoring of the ciphertext.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use aes_gcm::aead::consts::U12;
+use aes_gcm::aead::{AeadInOut, KeyInit};
+use aes_gcm::aes::Aes128;
+use aws_lc_rs::aead;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput};
+use ipsec::{AesKeySize, Authentication, AwsLc, BATCH, Crypto, Encryption, EspParameters, EspSa, OpenBatch, Provider, RustCrypto, Scratch, SealBatch};
+use secret::SecretBytes;
+
+const SIZES: [usize; 5] = [64, 256, 576, 1420, 9000];
+const KEY: [u8; 20] = *b"sixteen byte key and";
+const TEXT: usize = 16;
+const ICV: usize = 16;
+
+type RustGcm = aes_gcm::AesGcm<Aes128, U12>;
+
+fn main() {
+    let mut criterion =
+        Criterion::default().sample_size(20).warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(500)).configure_from_args();
+    let results = Results::default();
+    seal(&mut criterion, &results);
+    open(&mut criterion, &results);
+    open_in_place(&mut criterion, &results);
+    criterion.final_summary();
+    results.print();
+}
+
+fn seal(criterion: &mut Criterion, results: &Results) {
+    let (aws, rust) = (aws_key(), rust_key());
+    for size in SIZES {
+        let mut group = group(criterion, "seal", size);
+        let mut packets = packets(size);
+        let run = |group: &mut BenchmarkGroup<'_, WallTime>, name, step: &mut dyn FnMut()| results.bench(group, "seal", size, name, &mut || {}, step);
+        run(&mut group, "aws-lc raw", &mut || {
+            for (sequence, esp) in (1..).zip(&mut packets) {
+                let (header, iv, text, tag) = split(esp);
+                *iv = u64::to_be_bytes(sequence);
+                aws.seal_in_place_scatter(aead::Nonce::assume_unique_for_key(nonce(*iv)), aead::Aad::from(header), text, &[], tag).unwrap();
+            }
+        });
+        run(&mut group, "aws-lc", &mut seal_with(AwsLc, &mut packets.clone()));
+        run(&mut group, "aws-lc by choice", &mut seal_with(Crypto::AwsLc, &mut packets.clone()));
+        run(&mut group, "rustcrypto raw", &mut || {
+            for (sequence, esp) in (1..).zip(&mut packets) {
+                let (header, iv, text, tag) = split(esp);
+                *iv = u64::to_be_bytes(sequence);
+                tag.copy_from_slice(&rust.encrypt_inout_detached(&nonce(*iv).into(), header, text.into()).unwrap());
+            }
+        });
+        run(&mut group, "rustcrypto", &mut seal_with(RustCrypto, &mut packets.clone()));
+        group.finish();
+    }
+}
+
+fn seal_with<P: Provider>(provider: P, packets: &mut [Vec<u8>]) -> impl FnMut() {
+    let sa = sa(&provider);
+    move || {
+        let mut jobs = SealBatch::new();
+        for (sequence, esp) in (1..).zip(packets.iter_mut()) {
+            jobs.push(sa.seal_job(esp, sequence).unwrap());
+        }
+        provider.seal(&mut jobs);
+        assert!(jobs.iter().all(|job| job.verdict.is_good()));
+    }
+}
+
+fn open(criterion: &mut Criterion, results: &Results) {
+    let (aws, rust) = (aws_key(), rust_key());
+    for size in SIZES {
+        let mut group = group(criterion, "open", size);
+        let sealed = sealed(size);
+        let arrived = RefCell::new(sealed.clone());
+        let restore = || restore(&mut arrived.borrow_mut(), &sealed);
+        let run = |group: &mut BenchmarkGroup<'_, WallTime>, name, step: &mut dyn FnMut()| results.bench(group, "open", size, name, &mut &restore, step);
+        // What the library can do alone: it destroys a packet that is not authentic.
+        run(&mut group, "aws-lc raw", &mut || {
+            for esp in arrived.borrow_mut().iter_mut() {
+                let (header, iv, text, tag) = split(esp);
+                aws.open_in_place_separate_tag(aead::Nonce::assume_unique_for_key(nonce(*iv)), aead::Aad::from(header), tag, text).unwrap();
+            }
+        });
+        run(&mut group, "aws-lc", &mut open_with(AwsLc, &arrived));
+        run(&mut group, "aws-lc by choice", &mut open_with(Crypto::AwsLc, &arrived));
+        run(&mut group, "rustcrypto raw", &mut || {
+            for esp in arrived.borrow_mut().iter_mut() {
+                let (header, iv, text, tag) = split(esp);
+                rust.decrypt_inout_detached(&nonce(*iv).into(), header, text.into(), &(*tag).into()).unwrap();
+            }
+        });
+        run(&mut group, "rustcrypto", &mut open_with(RustCrypto, &arrived));
+        group.finish();
+    }
+}
+
+fn open_with<P: Provider>(provider: P, arrived: &RefCell<Vec<Vec<u8>>>) -> impl FnMut() {
+    let sa = sa(&provider);
+    let mut scratch = Scratch::new();
+    move || {
+        let mut arrived = arrived.borrow_mut();
+        let mut jobs = OpenBatch::new();
+        for (sequence, esp) in (1..).zip(arrived.iter_mut()) {
+            jobs.push(sa.open_job(esp, sequence).unwrap());
+        }
+        provider.open(&mut jobs, &mut scratch);
+        assert!(jobs.iter().all(|job| job.verdict.is_good()));
+    }
+}
+
+/// Two ways to keep a packet that turns out not to be authentic: copy the ciphertext aside and open back from there, or open aside and copy the plaintext back.
+fn open_in_place(criterion: &mut Criterion, results: &Results) {
+    let key = aws_key();
+    for size in [64, 1420] {
+        let mut group = group(criterion, "open in place", size);
+        let sealed = sealed(size);
+        let arrived = RefCell::new(sealed.clone());
+        let restore = || restore(&mut arrived.borrow_mut(), &sealed);
+        let mut aside = vec![0; size];
+        let run =
+            |group: &mut BenchmarkGroup<'_, WallTime>, name, step: &mut dyn FnMut()| results.bench(group, "open in place", size, name, &mut &restore, step);
+        run(&mut group, "copy aside, open back", &mut || {
+            for esp in arrived.borrow_mut().iter_mut() {
+                let (header, iv, text, tag) = split(esp);
+                aside.copy_from_slice(text);
+                key.open_separate_gather(aead::Nonce::assume_unique_for_key(nonce(*iv)), aead::Aad::from(header), &aside, tag, text).unwrap();
+            }
+        });
+        run(&mut group, "open aside, copy back", &mut || {
+            for esp in arrived.borrow_mut().iter_mut() {
+                let (header, iv, text, tag) = split(esp);
+                key.open_separate_gather(aead::Nonce::assume_unique_for_key(nonce(*iv)), aead::Aad::from(header), text, tag, &mut aside).unwrap();
+                text.copy_from_slice(&aside);
+            }
+        });
+        group.finish();
+    }
+}
+
+fn group<'a>(criterion: &'a mut Criterion, operation: &str, size: usize) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(format!("{operation} {size}"));
+    group.throughput(Throughput::Elements(BATCH as u64));
+    group
+}
+
+fn aws_key() -> aead::LessSafeKey {
+    aead::LessSafeKey::new(aead::UnboundKey::new(&aead::AES_128_GCM, &KEY[..16]).unwrap())
+}
+
+fn rust_key() -> RustGcm {
+    RustGcm::new_from_slice(&KEY[..16]).unwrap()
+}
+
+fn nonce(iv: [u8; 8]) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    nonce[..4].copy_from_slice(&KEY[16..]);
+    nonce[4..].copy_from_slice(&iv);
+    nonce
+}
+
+fn sa<P: Provider>(provider: &P) -> EspSa<P> {
+    let parameters = EspParameters {
+        encryption: Encryption::AesGcm(AesKeySize::Aes128),
+        encryption_key: &SecretBytes::copy_from_slice(&KEY),
+        icv_length: ICV,
+        authentication: Authentication::None,
+        authentication_key: &SecretBytes::default(),
+        extended_sequence_numbers: false,
+        iv_mask: 0,
+    };
+    EspSa::new(provider, &parameters).unwrap()
+}
+
+/// A batch of packets with `size` bytes to encrypt, sequence numbers from 1 on.
+fn packets(size: usize) -> Vec<Vec<u8>> {
+    (1..=BATCH as u32)
+        .map(|sequence| {
+            let mut esp = vec![0x5a; TEXT + size.next_multiple_of(4) + ICV];
+            esp[4..8].copy_from_slice(&sequence.to_be_bytes());
+            esp
+        })
+        .collect()
+}
+
+fn sealed(size: usize) -> Vec<Vec<u8>> {
+    let mut packets = packets(size);
+    seal_with(RustCrypto, &mut packets)();
+    packets
+}
+
+fn restore(arrived: &mut [Vec<u8>], sealed: &[Vec<u8>]) {
+    for (arrived, sealed) in arrived.iter_mut().zip(sealed) {
+        arrived.copy_from_slice(sealed);
+    }
+}
+
+fn split(esp: &mut [u8]) -> (&[u8; 8], &mut [u8; 8], &mut [u8], &mut [u8; ICV]) {
+    let (header, rest) = esp.split_first_chunk_mut().unwrap();
+    let (iv, rest) = rest.split_first_chunk_mut().unwrap();
+    let (text, tag) = rest.split_last_chunk_mut().unwrap();
+    (header, iv, text, tag)
+}
+
+/// Medians by operation, size and name, in nanoseconds a packet.
+#[derive(Default)]
+struct Results(RefCell<BTreeMap<(&'static str, usize), Vec<Row>>>);
+
+/// Name and nanoseconds.
+type Row = (&'static str, f64);
+
+impl Results {
+    fn bench(
+        &self,
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        operation: &'static str,
+        size: usize,
+        name: &'static str,
+        prepare: &mut dyn FnMut(),
+        step: &mut dyn FnMut(),
+    ) {
+        let mut samples = Vec::new();
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iterations| {
+                let mut elapsed = Duration::ZERO;
+                for _ in 0..iterations {
+                    prepare();
+                    let start = Instant::now();
+                    black_box(&mut *step)();
+                    elapsed += start.elapsed();
+                }
+                #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+                let packets = (iterations * BATCH as u64) as f64;
+                samples.push(elapsed.as_secs_f64() * 1e9 / packets);
+                elapsed
+            });
+        });
+        samples.sort_by(f64::total_cmp);
+        if let Some(&median) = samples.get(samples.len() / 2) {
+            self.0.borrow_mut().entry((operation, size)).or_default().push((name, median));
+        }
+    }
+
+    fn print(&self) {
+        println!("\n{:<15} {:>5}  {:<22} {:>10} {:>10} {:>7}", "", "bytes", "", "ns/packet", "over raw", "ratio");
+        for ((operation, size), rows) in self.0.borrow().iter() {
+            let mut raw = None;
+            for (name, nanoseconds) in rows {
+                if name.ends_with("raw") || raw.is_none() {
+                    raw = Some(nanoseconds);
+                }
+                let raw = raw.unwrap_or(nanoseconds);
+                println!("{operation:<15} {size:>5}  {name:<22} {nanoseconds:>10.1} {:>+10.1} {:>7.3}", nanoseconds - raw, raw / nanoseconds);
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! ESP SAs: what makes one, what a packet must be, what a changed packet comes to.
+
+use ipsec::{
+    Aad, Aead, AesKeySize, Authentication, AwsLc, Crypto, Data, ESP_HEADER_LENGTH, Encryption, EspError, EspParameters, EspSa, Provider, RustCrypto, SaError,
+    Scratch, SealJob, Verdict, padding_for, read_trailer, write_trailer,
+};
+use proptest::prelude::*;
+use secret::SecretBytes;
+
+const SPI: u32 = 0xc0de_0001;
+const GCM: [Encryption; 3] = [Encryption::AesGcm(AesKeySize::Aes128), Encryption::AesGcm(AesKeySize::Aes192), Encryption::AesGcm(AesKeySize::Aes256)];
+
+/// Owns what [`EspParameters`] borrows.
+struct Parameters {
+    encryption: Encryption,
+    key: SecretBytes,
+    icv_length: usize,
+    authentication: Authentication,
+    authentication_key: SecretBytes,
+    extended: bool,
+    mask: u64,
+}
+
+impl Parameters {
+    fn new(encryption: Encryption, icv_length: usize, extended: bool, mask: u64) -> Self {
+        let key = SecretBytes::from((0..encryption.key_length()).map(|index| index as u8 + 0x40).collect::<Vec<_>>());
+        Self { encryption, key, icv_length, authentication: Authentication::None, authentication_key: SecretBytes::default(), extended, mask }
+    }
+
+    fn build<P: Provider>(&self, provider: &P) -> Result<EspSa<P>, SaError> {
+        EspSa::new(
+            provider,
+            &EspParameters {
+                encryption: self.encryption,
+                encryption_key: &self.key,
+                icv_length: self.icv_length,
+                authentication: self.authentication,
+                authentication_key: &self.authentication_key,
+                extended_sequence_numbers: self.extended,
+                iv_mask: self.mask,
+            },
+        )
+    }
+}
+
+/// A packet as the transport hands it over: everything but IV and ICV, which hold rubbish.
+fn frame<P: Provider>(sa: &EspSa<P>, sequence: u64, payload: &[u8]) -> Vec<u8> {
+    let mut esp = vec![0xee; payload.len() + sa.overhead(payload.len())];
+    esp[..4].copy_from_slice(&SPI.to_be_bytes());
+    esp[4..8].copy_from_slice(&(sequence as u32).to_be_bytes());
+    let text = sa.text(esp.len()).unwrap();
+    esp[text.start..][..payload.len()].copy_from_slice(payload);
+    write_trailer(&mut esp[text], payload.len(), 17).unwrap();
+    esp
+}
+
+fn seal<P: Provider>(provider: &P, sa: &EspSa<P>, sequence: u64, payload: &[u8]) -> Vec<u8> {
+    let mut esp = frame(sa, sequence, payload);
+    let mut jobs = [sa.seal_job(&mut esp, sequence).unwrap()];
+    provider.seal(&mut jobs);
+    assert_eq!(jobs[0].verdict, Verdict::Good);
+    esp
+}
+
+fn open<P: Provider>(provider: &P, sa: &EspSa<P>, sequence: u64, esp: &mut [u8]) -> Verdict {
+    let mut jobs = [sa.open_job(esp, sequence).unwrap()];
+    provider.open(&mut jobs, &mut Scratch::new());
+    jobs[0].verdict
+}
+
+#[test]
+fn a_key_is_cipher_key_and_salt_and_nothing_else() {
+    for encryption in GCM {
+        let mut parameters = Parameters::new(encryption, 16, false, 0);
+        for length in (0..=80).filter(|&length| length != encryption.key_length()) {
+            parameters.key = SecretBytes::from(vec![1; length]);
+            let error = parameters.build(&AwsLc).unwrap_err();
+            assert_eq!(error, SaError::EncryptionKeyLength { algorithm: encryption, expected: encryption.key_length(), salt: 4, found: length });
+        }
+    }
+    let mut parameters = Parameters::new(GCM[0], 16, false, 0);
+    parameters.key = SecretBytes::from(vec![1; 16]);
+    let text = parameters.build(&AwsLc).unwrap_err().to_string();
+    assert_eq!(text, "aes-gcm-128 takes a key of 20 bytes (with 4 bytes of salt at the end), 16 were given");
+}
+
+#[test]
+fn icv_lengths_are_those_of_the_algorithm() {
+    for encryption in GCM {
+        for icv_length in 0..=300 {
+            let sa = Parameters::new(encryption, icv_length, false, 0).build(&AwsLc);
+            match icv_length {
+                8 | 12 | 16 => {
+                    let sa = sa.unwrap();
+                    assert_eq!((sa.icv_length(), sa.iv_length(), sa.alignment(), sa.encryption(), sa.esn()), (icv_length, 8, 4, encryption, false));
+                }
+                found => assert_eq!(sa.unwrap_err(), SaError::IcvLength { algorithm: encryption, expected: &[16, 12, 8], found }),
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_not_available_is_named() {
+    for encryption in Encryption::ALL.into_iter().filter(|encryption| !encryption.is_available()) {
+        let error = Parameters::new(encryption, 16, false, 0).build(&AwsLc).unwrap_err();
+        assert_eq!(error, SaError::EncryptionUnavailable { algorithm: encryption });
+        assert_eq!(error.to_string(), format!("encryption algorithm {encryption} is not available"));
+    }
+    for authentication in Authentication::ALL.into_iter().filter(|&authentication| authentication != Authentication::None) {
+        let mut parameters = Parameters::new(Encryption::Null, 0, false, 0);
+        parameters.authentication = authentication;
+        let error = parameters.build(&AwsLc).unwrap_err();
+        assert_eq!(error, SaError::AuthenticationKeyLength { algorithm: authentication, expected: authentication.key_length(), found: 0 });
+        parameters.authentication_key = SecretBytes::from(vec![1; authentication.key_length()]);
+        assert_eq!(parameters.build(&AwsLc).unwrap_err(), SaError::AuthenticationUnavailable { algorithm: authentication });
+        parameters.encryption = GCM[1];
+        assert_eq!(parameters.build(&AwsLc).unwrap_err(), SaError::AuthenticatedTwice { encryption: GCM[1], authentication });
+    }
+    let mut parameters = Parameters::new(GCM[0], 16, false, 0);
+    parameters.authentication_key = SecretBytes::from(vec![1]);
+    assert_eq!(parameters.build(&AwsLc).unwrap_err(), SaError::AuthenticationKeyLength { algorithm: Authentication::None, expected: 0, found: 1 });
+}
+
+#[test]
+fn every_library_can_do_what_is_available() {
+    for encryption in Encryption::ALL.into_iter().filter(|encryption| encryption.is_available()) {
+        for &icv_length in encryption.icv_lengths() {
+            let parameters = Parameters::new(encryption, icv_length, true, 5);
+            assert!(parameters.build(&AwsLc).is_ok() && parameters.build(&RustCrypto).is_ok() && parameters.build(&Crypto::default()).is_ok());
+        }
+    }
+}
+
+#[test]
+fn sizes_fit_together() {
+    for icv_length in [16, 12, 8] {
+        let sa = Parameters::new(GCM[0], icv_length, false, 0).build(&AwsLc).unwrap();
+        let smallest = ESP_HEADER_LENGTH + 8 + 4 + icv_length;
+        for payload in 0..300 {
+            let length = payload + sa.overhead(payload);
+            assert_eq!(sa.pad_length(payload), padding_for(payload, 4));
+            assert_eq!(length, 16 + payload + usize::from(sa.pad_length(payload)) + 2 + icv_length);
+            assert_eq!(sa.text(length).unwrap(), 16..length - icv_length);
+            assert_eq!(sa.text(length).unwrap().len() % 4, 0);
+            let most = sa.max_payload(length).unwrap();
+            assert!(most >= payload && most + sa.overhead(most) == length);
+            assert!(most + 1 + sa.overhead(most + 1) > length);
+        }
+        for length in 0..smallest {
+            assert_eq!(sa.max_payload(length), None, "{length}");
+        }
+        assert_eq!(sa.max_payload(smallest), Some(2));
+    }
+}
+
+#[test]
+fn short_packets_are_refused_and_left_alone() {
+    for icv_length in [16, 12, 8] {
+        let sa = Parameters::new(GCM[2], icv_length, false, 0).build(&AwsLc).unwrap();
+        let minimum = 8 + 8 + 2 + icv_length;
+        for length in 0..minimum {
+            let mut esp = vec![0; length];
+            let error = EspError::TooShort { minimum, found: length };
+            assert_eq!(sa.seal_job(&mut esp, 0).unwrap_err(), error);
+            assert_eq!(sa.open_job(&mut esp, 0).unwrap_err(), error);
+            assert_eq!(sa.text(length), Err(error));
+            assert_eq!(esp, vec![0; length]);
+        }
+        assert!(sa.open_job(&mut vec![0; minimum], 0).is_ok());
+        for length in minimum..minimum + 20 {
+            let found = length - 16 - icv_length;
+            let mut esp = vec![0xee; length];
+            esp[4..8].fill(0);
+            match sa.seal_job(&mut esp, 0) {
+                Ok(_) => assert_eq!(found % 4, 0),
+                Err(error) => {
+                    assert_eq!(error, EspError::Alignment { alignment: 4, found });
+                    assert_eq!(esp[8..], vec![0xee; length - 8]);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_sequence_number_is_that_of_the_header() {
+    let narrow = Parameters::new(GCM[0], 16, false, 0).build(&AwsLc).unwrap();
+    let wide = Parameters::new(GCM[0], 16, true, 0).build(&AwsLc).unwrap();
+    let mut esp = frame(&narrow, 0xffff_fff0, b"payload");
+    let before = esp.clone();
+    let header = 0xffff_fff0;
+    for given in [0, 1, 0xffff_ffef, 0xffff_fff1, 0x1_ffff_fff1, u64::MAX] {
+        let error = EspError::Sequence { header, given };
+        assert_eq!(narrow.seal_job(&mut esp, given).unwrap_err(), error);
+        assert_eq!(narrow.open_job(&mut esp, given).unwrap_err(), error);
+        assert_eq!(wide.seal_job(&mut esp, given).unwrap_err(), error);
+        assert_eq!(wide.open_job(&mut esp, given).unwrap_err(), error);
+    }
+    let given = 0x1_ffff_fff0;
+    assert_eq!(narrow.seal_job(&mut esp, given).unwrap_err(), EspError::Sequence { header, given });
+    assert_eq!(esp, before);
+    assert!(wide.seal_job(&mut esp, given).is_ok());
+    assert!(narrow.seal_job(&mut esp, 0xffff_fff0).is_ok());
+}
+
+#[test]
+fn nonce_and_additional_data_are_those_of_rfc_4106() {
+    for (extended, sequence) in [(false, 7), (true, 0x0102_0304_0000_0007)] {
+        let parameters = Parameters::new(GCM[0], 12, extended, 0x8899_aabb_ccdd_eeff);
+        let sa = parameters.build(&RustCrypto).unwrap();
+        let sealed = seal(&RustCrypto, &sa, sequence, b"thirteen byte");
+        let iv = (sequence ^ 0x8899_aabb_ccdd_eeff).to_be_bytes();
+        assert_eq!(sealed[8..16], iv);
+
+        let (key, salt) = parameters.key.expose().split_at(16);
+        let nonce: [u8; 12] = [salt, &iv].concat().try_into().unwrap();
+        let aad = if extended { [SPI.to_be_bytes(), [1, 2, 3, 4], [0, 0, 0, 7]].concat() } else { [SPI.to_be_bytes(), [0, 0, 0, 7]].concat() };
+        let key = RustCrypto.key(Aead::AesGcm(AesKeySize::Aes128), key, 12).unwrap();
+        let (mut text, mut tag) = (*b"thirteen byte\x01\x01\x11", [0; 12]);
+        RustCrypto.seal(&mut [SealJob::new(&key, nonce, Aad::new(&aad).unwrap(), Data::InPlace(&mut text), &mut tag)]);
+        assert_eq!(sealed[16..32], text);
+        assert_eq!(sealed[32..], tag);
+    }
+}
+
+#[test]
+fn the_iv_of_a_received_packet_is_its_own() {
+    for provider in Crypto::ALL {
+        let sender = Parameters::new(GCM[0], 16, false, 0x1234_5678_9abc_def0).build(&provider).unwrap();
+        let receiver = Parameters::new(GCM[0], 16, false, 0).build(&provider).unwrap();
+        let mut esp = seal(&provider, &sender, 9, b"anything");
+        assert_eq!(open(&provider, &receiver, 9, &mut esp), Verdict::Good);
+        assert_eq!(&esp[16..24], b"anything");
+    }
+}
+
+#[test]
+fn text_that_does_not_end_at_the_alignment_opens() {
+    let parameters = Parameters::new(GCM[0], 16, false, 0);
+    let sa = parameters.build(&Crypto::default()).unwrap();
+    for payload in 0..9 {
+        let mut esp = vec![0; 16 + payload + 2 + 16];
+        esp[..8].copy_from_slice(&[0, 0, 0, 9, 0, 0, 0, 1]);
+        let (key, salt) = parameters.key.expose().split_at(16);
+        let key = Crypto::default().key(Aead::AesGcm(AesKeySize::Aes128), key, 16).unwrap();
+        let nonce = [salt, &[0; 8]].concat().try_into().unwrap();
+        let (header, rest) = esp.split_at_mut(16);
+        let (text, tag) = rest.split_at_mut(payload + 2);
+        let aad = Aad::new(&header[..8]).unwrap();
+        Crypto::default().seal(&mut [SealJob::new(&key, nonce, aad, Data::InPlace(text), tag)]);
+        assert_eq!(open(&Crypto::default(), &sa, 1, &mut esp), Verdict::Good);
+        let (length, trailer) = read_trailer(&esp[sa.text(esp.len()).unwrap()]).unwrap();
+        assert_eq!((length, trailer.pad_length), (payload, 0));
+    }
+}
+
+#[test]
+fn no_byte_may_change() {
+    for provider in Crypto::ALL {
+        for (icv_length, extended) in [(16, false), (16, true), (12, false), (8, true)] {
+            let sa = Parameters::new(GCM[1], icv_length, extended, 77).build(&provider).unwrap();
+            let sequence = if extended { 0x5_0000_0100 } else { 0x100 };
+            let sealed = seal(&provider, &sa, sequence, b"every byte of this counts");
+            for place in 0..sealed.len() {
+                for bit in [0x01, 0x80] {
+                    let mut forged = sealed.clone();
+                    forged[place] ^= bit;
+                    let before = forged.clone();
+                    // The receiver goes by the sequence number that the packet shows.
+                    let low = u32::from_be_bytes(forged[4..8].try_into().unwrap());
+                    assert_eq!(open(&provider, &sa, sequence >> 32 << 32 | u64::from(low), &mut forged), Verdict::Bad, "byte {place}");
+                    assert_eq!(forged, before, "byte {place}");
+                }
+            }
+            let mut again = sealed.clone();
+            if extended {
+                assert_eq!(open(&provider, &sa, sequence + (1 << 32), &mut again), Verdict::Bad, "the high half is authenticated");
+                assert_eq!(again, sealed);
+            }
+            assert_eq!(open(&provider, &sa, sequence, &mut again), Verdict::Good);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn what_was_sealed_opens(encryption in proptest::sample::select(GCM.to_vec()), icv_length in proptest::sample::select(vec![16, 12, 8]), extended: bool, mask: u64, sequence: u64, payload in proptest::collection::vec(any::<u8>(), 0..1500), sender in proptest::sample::select(Crypto::ALL.to_vec()), receiver in proptest::sample::select(Crypto::ALL.to_vec())) {
+        let sequence = if extended { sequence } else { sequence >> 32 };
+        let parameters = Parameters::new(encryption, icv_length, extended, mask);
+        let (out, into) = (parameters.build(&sender).unwrap(), parameters.build(&receiver).unwrap());
+        let mut esp = seal(&sender, &out, sequence, &payload);
+        prop_assert_eq!(&esp[8..16], &(sequence ^ mask).to_be_bytes());
+        prop_assert_eq!(open(&receiver, &into, sequence, &mut esp), Verdict::Good);
+        let text = into.text(esp.len()).unwrap();
+        let (length, trailer) = read_trailer(&esp[text.clone()]).unwrap();
+        prop_assert_eq!(&esp[text][..length], &payload[..]);
+        prop_assert_eq!(trailer.next_header, 17);
+    }
+}
+
+#[test]
+fn nothing_that_holds_a_key_formats_a_byte_of_it() {
+    // One digit and one letter each in hexadecimal, so that no word of an output looks like one.
+    const CANARY: [u8; 20] = [0xC0, 0xD1, 0xE7, 0xA5, 0x9E, 0xB7, 0x9C, 0xF3, 0xC9, 0xD4, 0xE9, 0xA7, 0x9D, 0xB3, 0xF5, 0xC3, 0xD7, 0xE3, 0xA9, 0x9F];
+    let mut parameters = Parameters::new(GCM[0], 16, false, 0);
+    parameters.key = SecretBytes::copy_from_slice(&CANARY);
+    let borrowed = EspParameters {
+        encryption: GCM[0],
+        encryption_key: &parameters.key,
+        icv_length: 16,
+        authentication: Authentication::None,
+        authentication_key: &parameters.key,
+        extended_sequence_numbers: false,
+        iv_mask: 0,
+    };
+    let algorithm = Aead::AesGcm(AesKeySize::Aes128);
+    let mut outputs = vec![format!("{borrowed:?}"), format!("{borrowed:x?}")];
+    for icv_length in [16, 12, 8] {
+        let (aws, rust) = (AwsLc.key(algorithm, &CANARY[..16], icv_length).unwrap(), RustCrypto.key(algorithm, &CANARY[..16], icv_length).unwrap());
+        outputs.extend([format!("{aws:?}"), format!("{aws:x?}"), format!("{aws:#?}"), format!("{rust:?}"), format!("{rust:x?}"), format!("{rust:#?}")]);
+        parameters.icv_length = icv_length;
+        for provider in Crypto::ALL {
+            let key = provider.key(algorithm, &CANARY[..16], icv_length).unwrap();
+            let sa = parameters.build(&provider).unwrap();
+            let (mut text, mut tag) = (CANARY, [0; 16]);
+            let job = SealJob::new(&key, [0; 12], Aad::esp([0; 8]), Data::InPlace(&mut text), &mut tag);
+            outputs.extend([format!("{key:?}"), format!("{key:x?}"), format!("{sa:?}"), format!("{sa:x?}"), format!("{sa:#?}"), format!("{job:?}")]);
+            outputs.push(format!("{:x?}", job.data));
+        }
+    }
+    parameters.key = SecretBytes::copy_from_slice(&CANARY[1..]);
+    let error = parameters.build(&AwsLc).unwrap_err();
+    outputs.extend([format!("{error}"), format!("{error:?}")]);
+    for output in outputs {
+        for byte in CANARY {
+            for spelling in [format!("{byte:02x}"), format!("{byte:02X}"), format!("{byte}")] {
+                assert!(!output.contains(&spelling), "{spelling} in {output}");
+            }
+        }
+    }
+}
