@@ -85,12 +85,24 @@ pub struct AdapterInfo {
 /// A protocol on an adapter, from bind to unbind.
 pub(super) struct Bound {
     pub(super) protocol: Arc<dyn Protocol>,
-    open: AtomicBool,
+    pub(super) link: Arc<Link>,
 }
 
-impl Bound {
+/// What a protocol's binding holds of it: not the protocol, which holds the binding.
+#[derive(Default)]
+pub(super) struct Link {
+    closed: AtomicBool,
+    /// The protocol has a direct completion function.
+    completes: AtomicBool,
+}
+
+impl Link {
     pub(super) fn is_open(&self) -> bool {
-        self.open.load(Ordering::Acquire)
+        !self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn completes_direct_requests(&self) -> bool {
+        self.completes.load(Ordering::Relaxed)
     }
 }
 
@@ -137,8 +149,13 @@ pub(super) struct Core {
 impl Core {
     fn close_bindings(&self) {
         for bound in &self.bindings {
-            bound.open.store(false, Ordering::Release);
+            bound.link.closed.store(true, Ordering::Release);
         }
+    }
+
+    /// The protocol behind a binding that is open.
+    pub(super) fn bound(&self, link: &Arc<Link>) -> Option<Arc<Bound>> {
+        self.bindings.iter().find(|bound| link.is_open() && Arc::ptr_eq(&bound.link, link)).cloned()
     }
 
     fn permitted(&self, claimed: &Offload) -> Offload {
@@ -461,7 +478,7 @@ impl Adapter {
     }
 
     fn bind_in(&self, core: &mut Core, protocol: Arc<dyn Protocol>, system: &SystemSettings) {
-        let bound = Arc::new(Bound { protocol, open: AtomicBool::new(true) });
+        let bound = Arc::new(Bound { protocol, link: Arc::default() });
         let parameters = Box::new(BindParameters {
             adapter: self.name.clone(),
             version: core.attributes.version,
@@ -477,13 +494,13 @@ impl Adapter {
 
     // Standard requests.
 
-    pub(super) fn oid_request(&self, bound: &Bound, body: Oid) -> (Status, Oid) {
+    pub(super) fn oid_request(&self, link: &Link, body: Oid) -> (Status, Oid) {
         let _control = lock(&self.control);
         let (state, filters, miniport) = {
             let core = self.core();
             (core.state, Arc::clone(&core.filters), core.miniport.clone())
         };
-        let miniport = match (miniport, bound.is_open()) {
+        let miniport = match (miniport, link.is_open()) {
             (Some(miniport), true) => miniport,
             _ if state == AdapterState::Removed => return (Status::ADAPTER_REMOVED, body),
             _ => return (Status::CLOSING, body),
@@ -634,7 +651,8 @@ impl Adapter {
             Event::Bind { bound, mut parameters, filters } => {
                 parameters.default_offload_configuration = reduced(&filters, &parameters.default_offload_configuration);
                 self.events.add_listener(&bound);
-                let binding = Binding::new(Arc::clone(self), Arc::clone(&bound));
+                bound.link.completes.store(bound.protocol.completes_direct_requests(), Ordering::Relaxed);
+                let binding = Binding::new(Arc::clone(self), Arc::clone(&bound.link));
                 bound.protocol.bind(*parameters, binding);
             }
             Event::Unbind(bound) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::adapter::{Adapter, Bound};
+use super::adapter::{Adapter, Link};
 use crate::offload::Offload;
 use crate::oid::{DirectOid, OffloadEncapsulation, Oid, RequestId};
 use crate::parameters::OffloadParameters;
@@ -24,12 +24,12 @@ pub enum DirectAnswer {
 #[derive(Clone)]
 pub struct Binding {
     adapter: Arc<Adapter>,
-    bound: Arc<Bound>,
+    link: Arc<Link>,
 }
 
 impl Binding {
-    pub(super) fn new(adapter: Arc<Adapter>, bound: Arc<Bound>) -> Self {
-        Self { adapter, bound }
+    pub(super) fn new(adapter: Arc<Adapter>, link: Arc<Link>) -> Self {
+        Self { adapter, link }
     }
 
     /// Name of the adapter.
@@ -84,7 +84,7 @@ impl Binding {
     /// A request on the standard path: waits until those before it are done, passes the filters from the top, and is answered by the miniport, or by NDIS
     /// itself (OV2-CAP-7). What it makes the miniport indicate is delivered by the next [`super::Stack::pump`].
     pub fn oid_request(&self, body: Oid) -> (Status, Oid) {
-        self.adapter.oid_request(&self.bound, body)
+        self.adapter.oid_request(&self.link, body)
     }
 
     /// A request on the direct path, under an id of its own.
@@ -106,19 +106,19 @@ impl Binding {
     /// If the adapter goes and its miniport never finishes the request, the stack answers with [`Status::REQUEST_ABORTED`]; the body then has no bundles
     /// (the driver had them), only as many entries.
     pub fn direct_oid_request_as(&self, id: RequestId, body: DirectOid) -> DirectAnswer {
-        self.adapter.direct_oid_request(&self.bound, id, body)
+        self.adapter.direct_oid_request(&self.link, id, body)
     }
 
     /// Asks to cancel a direct request of this binding. One that is unfinished completes with [`Status::REQUEST_ABORTED`]; one that is finished, or that
     /// there never was, is not affected.
     pub fn cancel(&self, id: RequestId) {
-        self.adapter.cancel(&self.bound, id);
+        self.adapter.cancel(&self.link, id);
     }
 }
 
 impl core::fmt::Debug for Binding {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Binding").field("adapter", &self.adapter()).field("open", &self.bound.is_open()).finish()
+        f.debug_struct("Binding").field("adapter", &self.adapter()).field("open", &self.link.is_open()).finish()
     }
 }
 

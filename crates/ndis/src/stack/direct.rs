@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::DirectAnswer;
-use super::adapter::{Adapter, AdapterState, Bound};
+use super::adapter::{Adapter, AdapterState, Bound, Link};
 use super::events::{Event, Filters};
 use super::lock;
 use crate::driver::FilterVerdict;
@@ -108,8 +108,8 @@ fn aborted(id: RequestId, request: Outstanding) -> Event {
 }
 
 impl Adapter {
-    pub(super) fn direct_oid_request(&self, bound: &Arc<Bound>, id: RequestId, body: DirectOid) -> DirectAnswer {
-        if !bound.is_open() {
+    pub(super) fn direct_oid_request(&self, link: &Arc<Link>, id: RequestId, body: DirectOid) -> DirectAnswer {
+        if !link.is_open() {
             return DirectAnswer::Done(Status::NOT_ACCEPTED, body);
         }
         // Cloned out, so that no lock is held while filters and the miniport run.
@@ -120,7 +120,7 @@ impl Adapter {
         if state != AdapterState::Running {
             return DirectAnswer::Done(Status::NOT_ACCEPTED, body);
         }
-        if !supported || !bound.protocol.completes_direct_requests() {
+        if !supported || !link.completes_direct_requests() {
             return DirectAnswer::Done(Status::NOT_SUPPORTED, body);
         }
         let filters = with_direct_handlers(filters);
@@ -140,13 +140,14 @@ impl Adapter {
         // The state is looked at again under the same lock under which the request is entered: whoever changes the state afterwards finds it.
         let miniport = {
             let core = self.core();
-            let Some(miniport) = core.miniport.clone().filter(|_| core.state == AdapterState::Running && core.instance == instance && bound.is_open()) else {
+            let same = core.state == AdapterState::Running && core.instance == instance;
+            let (Some(miniport), Some(bound), true) = (core.miniport.clone(), core.bound(link), same) else {
                 drop(core);
                 return answer(&filters, 0, Status::NOT_ACCEPTED, request);
             };
             match lock(&self.direct.requests).entry(id) {
                 Entry::Vacant(entry) => entry.insert(Outstanding {
-                    bound: Arc::clone(bound),
+                    bound,
                     filters: Arc::clone(&filters),
                     instance,
                     form: Form::of(&request.body),
@@ -193,9 +194,9 @@ impl Adapter {
         }
     }
 
-    pub(super) fn cancel(&self, bound: &Arc<Bound>, id: RequestId) {
+    pub(super) fn cancel(&self, link: &Arc<Link>, id: RequestId) {
         let (instance, pended) = match lock(&self.direct.requests).get_mut(&id) {
-            Some(request) if Arc::ptr_eq(&request.bound, bound) => {
+            Some(request) if Arc::ptr_eq(&request.bound.link, link) => {
                 request.cancel = true;
                 (request.instance, request.pended)
             }

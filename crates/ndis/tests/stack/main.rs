@@ -1,0 +1,7 @@
+//! The stack with drivers that are test doubles.
+
+mod control;
+mod datapath;
+mod direct;
+mod double;
+mod trace;
