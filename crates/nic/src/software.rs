@@ -1,0 +1,257 @@
+//! The software engine: ESP on the CPU, behind the same traits as a card.
+//!
+//! It does what it reports and no more (OV2-CAP-12): ESP with AES-GCM in transport and tunnel mode, over IPv4 with options and IPv6 with extension
+//! headers, with 32-bit and extended sequence numbers. Everything else goes by untouched.
+//!
+//! Per packet there is no lock, no allocation and no system call. A batch is worked through in stages (check and look up, cryptography, verdicts), 64
+//! packets to a call of the cryptographic provider, inside one guard of the SA table, so that a deletion completes when no batch can still use the SA.
+
+mod counters;
+mod receive;
+mod sa;
+mod send;
+mod word;
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipsec::{Crypto, Provider, Scratch};
+use ndis::{Encapsulation, EncryptionAlgorithms, IpsecOffloadV2, NblBatch, Offload, OffloadHandle, SaBundle, Status, UpdateSa};
+use packet::{FrameBatch, Medium};
+use sa_table::{CapacityError, Handle, InsertError, Lane, SEED_WORDS, SaTable, Seed};
+
+use self::counters::Counters;
+use self::receive::Receiver;
+use self::sa::Sa;
+use self::send::Sender;
+use self::word::Word;
+use crate::engine::{Engine, EngineConfig, EngineEvent, EngineQueue, LaneContext, Progress, Token};
+
+/// SA bundles that an engine holds unless told otherwise.
+pub const DEFAULT_CAPACITY: u32 = 65_536;
+
+/// A NIC in software. See the [module](self).
+pub struct SoftwareEngine<P: Provider = Crypto> {
+    shared: Arc<Shared<P>>,
+    capacity: u32,
+}
+
+/// What control and lanes share.
+struct Shared<P: Provider> {
+    provider: P,
+    table: SaTable<Sa<P>>,
+    /// [`Word`] of the configuration; bit 63: the medium is bare IP.
+    config: AtomicU64,
+    counters: Counters,
+    removals: Mutex<Removals>,
+}
+
+/// Deletions that wait for the end of batches.
+#[derive(Default)]
+struct Removals {
+    tokens: HashMap<Handle, Token>,
+    ended: Vec<Token>,
+    reset: Option<Token>,
+}
+
+const BARE_IP: u64 = 1 << 63;
+
+impl Default for SoftwareEngine {
+    /// An engine on the default provider with [`DEFAULT_CAPACITY`].
+    fn default() -> Self {
+        Self::new(Crypto::default(), DEFAULT_CAPACITY).expect("a table can have the default capacity")
+    }
+}
+
+impl<P: Provider> SoftwareEngine<P> {
+    /// An engine on `provider` that holds up to `capacity` SA bundles.
+    ///
+    /// # Errors
+    /// [`CapacityError`] for a capacity of zero or beyond [`sa_table::MAX_CAPACITY`].
+    pub fn new(provider: P, capacity: u32) -> Result<Self, CapacityError> {
+        let table = SaTable::new(capacity as usize, random_seed())?;
+        let shared = Shared { provider, table, config: AtomicU64::new(0), counters: Counters::default(), removals: Mutex::default() };
+        Ok(Self { shared: Arc::new(shared), capacity })
+    }
+
+    /// The cryptographic provider.
+    pub fn provider(&self) -> &P {
+        &self.shared.provider
+    }
+}
+
+/// A seed that nobody outside knows: the standard library's hash keys come from the system's random generator.
+fn random_seed() -> Seed {
+    let random = RandomState::new();
+    let mut words = [0; SEED_WORDS];
+    for (number, word) in words.iter_mut().enumerate() {
+        *word = random.hash_one(number);
+    }
+    Seed::new(words)
+}
+
+impl<P: Provider> Shared<P> {
+    /// A panic under this mutex leaves lists that are still good.
+    fn removals(&self) -> MutexGuard<'_, Removals> {
+        self.removals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends the removals that no batch is in the way of.
+    fn reclaim(&self) {
+        self.table.reclaim(|handle| {
+            let mut removals = self.removals();
+            if let Some(token) = removals.tokens.remove(&handle) {
+                removals.ended.push(token);
+            }
+        });
+    }
+
+    #[inline]
+    fn load_config(&self) -> (Word, Medium) {
+        let bits = self.config.load(Ordering::Acquire);
+        (Word(bits & !BARE_IP), if bits & BARE_IP == 0 { Medium::Ethernet } else { Medium::Ip })
+    }
+}
+
+const fn offload_handle(handle: Handle) -> Result<OffloadHandle, Status> {
+    match OffloadHandle::from_bits(handle.to_bits()) {
+        Some(handle) => Ok(handle),
+        None => Err(Status::FAILURE),
+    }
+}
+
+impl<P: Provider> Engine for SoftwareEngine<P> {
+    fn hardware_capabilities(&self) -> Offload {
+        let ipsec_v2 = IpsecOffloadV2 {
+            encapsulation: Encapsulation::NULL | Encapsulation::IEEE_802_3 | Encapsulation::IEEE_802_3_P_AND_Q,
+            ipv6_supported: true,
+            ipv4_options: true,
+            ipv6_non_ipsec_extension_headers: true,
+            esp: true,
+            transport: true,
+            tunnel: true,
+            extended_sequence_numbers: true,
+            encryption_algorithms: EncryptionAlgorithms::AES_GCM_128 | EncryptionAlgorithms::AES_GCM_192 | EncryptionAlgorithms::AES_GCM_256,
+            sa_offload_capacity: self.capacity,
+            ..IpsecOffloadV2::default()
+        };
+        Offload { ipsec_v2, ..Offload::default() }
+    }
+
+    fn configure(&self, config: &EngineConfig) {
+        let medium = match config.medium {
+            Medium::Ethernet => 0,
+            Medium::Ip => BARE_IP,
+        };
+        self.shared.config.store(Word::of(config).0 | medium, Ordering::Release);
+    }
+
+    fn add_sa(&self, _token: Token, bundle: &SaBundle) -> Progress<Result<OffloadHandle, Status>> {
+        let added = Sa::new(&self.shared.provider, bundle).and_then(|sa| {
+            let key = Sa::<P>::key(bundle, sa.spi);
+            self.shared.table.insert(sa, key.as_slice()).map_err(|error| match error {
+                InsertError::Full { .. } => Status::RESOURCES,
+                InsertError::Duplicate { .. } | InsertError::TooManyKeys { .. } => Status::INVALID_DATA,
+            })
+        });
+        Progress::Done(added.and_then(offload_handle))
+    }
+
+    fn update_sa(&self, _token: Token, update: &UpdateSa) -> Progress<Status> {
+        let updated = Handle::from_bits(update.handle.to_bits())
+            .and_then(|handle| self.shared.table.with(handle, |sa| sa.update(update.sequence_number_high)).ok())
+            .unwrap_or(Err(Status::INVALID_PARAMETER));
+        Progress::Done(updated.err().unwrap_or(Status::SUCCESS))
+    }
+
+    fn delete_sa(&self, token: Token, handle: OffloadHandle) -> Progress<()> {
+        // Held across both steps, so that a lane that completes the removal finds the token.
+        let mut removals = self.shared.removals();
+        let removal = Handle::from_bits(handle.to_bits()).and_then(|handle| self.shared.table.remove(handle).ok());
+        match removal {
+            Some(removal) if !removal.completed_at_once() => {
+                removals.tokens.insert(removal.handle(), token);
+                Progress::Pending
+            }
+            _ => Progress::Done(()),
+        }
+    }
+
+    fn reset(&self, token: Token) -> Progress<()> {
+        self.shared.table.clear();
+        self.shared.reclaim();
+        if self.shared.table.occupancy().removing == 0 {
+            return Progress::Done(());
+        }
+        self.shared.removals().reset = Some(token);
+        Progress::Pending
+    }
+
+    fn poll(&self, events: &mut Vec<EngineEvent>) {
+        self.shared.reclaim();
+        let mut removals = self.shared.removals();
+        events.extend(removals.ended.drain(..).map(|token| EngineEvent::Deleted { token }));
+        if removals.reset.is_some() && removals.tokens.is_empty() && self.shared.table.occupancy().removing == 0 {
+            events.extend(removals.reset.take().map(|token| EngineEvent::ResetDone { token }));
+        }
+    }
+
+    fn request_delete(&self, handle: OffloadHandle) {
+        if let Some(handle) = Handle::from_bits(handle.to_bits()) {
+            // A bundle that has gone meanwhile needs no asking.
+            let _ = self.shared.table.with(handle, Sa::ask_delete);
+        }
+    }
+
+    fn queue(&self) -> Box<dyn EngineQueue> {
+        Box::new(Queue { lane: self.shared.table.register_lane(), shared: Arc::clone(&self.shared), scratch: Scratch::new(), unsealed: Vec::new() })
+    }
+
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.shared.counters.read()
+    }
+}
+
+impl<P: Provider> fmt::Debug for SoftwareEngine<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SoftwareEngine").field("provider", &self.shared.provider.name()).field("capacity", &self.capacity).finish_non_exhaustive()
+    }
+}
+
+/// The data side for one lane.
+struct Queue<P: Provider> {
+    lane: Lane<Sa<P>>,
+    shared: Arc<Shared<P>>,
+    scratch: Scratch,
+    unsealed: Vec<usize>,
+}
+
+impl<P: Provider> EngineQueue for Queue<P> {
+    fn send(&mut self, _lane: &mut LaneContext<'_>, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch) {
+        let Shared { provider, counters, .. } = &*self.shared;
+        let guard = self.lane.enter();
+        let (word, medium) = self.shared.load_config();
+        Sender { provider, word, medium, guard: &guard, counters }.send(batch, done, wire, &mut self.unsealed);
+    }
+
+    fn receive(&mut self, _lane: &mut LaneContext<'_>, frames: &mut FrameBatch, up: &mut NblBatch) {
+        let Shared { provider, counters, .. } = &*self.shared;
+        let guard = self.lane.enter();
+        let (word, medium) = self.shared.load_config();
+        Receiver { provider, word, medium, guard: &guard, counters }.receive(frames, up, &mut self.scratch);
+    }
+
+    /// No batch is open between calls, so nothing waits for this lane; it ends what waited for its last batch.
+    fn idle(&mut self) {
+        self.shared.reclaim();
+    }
+}
+
+impl<P: Provider> Drop for Queue<P> {
+    fn drop(&mut self) {
+        self.shared.reclaim();
+    }
+}

@@ -1,0 +1,200 @@
+//! Sequence numbers and modes of an SA, at the edges.
+
+use core::net::Ipv4Addr;
+
+use ipsec::Crypto;
+use ndis::{AesKeySize, Endpoints, Keyed, SaExtension};
+
+use super::*;
+
+const MAX: u32 = u32::MAX;
+
+const fn number(high: u32, low: u32) -> u64 {
+    (high as u64) << 32 | low as u64
+}
+
+fn bundle(direction: Direction, extended: bool, high: u32, window: Option<u32>) -> SaBundle {
+    SaBundle {
+        direction,
+        endpoints: Endpoints { ipv6: false, source: None, destination: Some(Ipv4Addr::LOCALHOST.into()) },
+        udp_esp: None,
+        associations: Associations::Esp(EspAssociation {
+            spi: Spi(0x1001),
+            extended_sequence_numbers: extended,
+            sequence_number_high: high,
+            encryption: Keyed {
+                algorithm: EncryptionAlgorithm::AesGcm(AesKeySize::Aes128),
+                key: SecretBytes::from((0..20).collect::<Vec<u8>>()),
+                additional_info: 0,
+            },
+            authentication: None,
+        }),
+        extension: SaExtension { iv_mask: 0, replay_window: window },
+    }
+}
+
+fn sa(direction: Direction, extended: bool, high: u32, window: Option<u32>) -> Sa<Crypto> {
+    Sa::new(&Crypto::default(), &bundle(direction, extended, high, window)).unwrap()
+}
+
+#[test]
+fn numbers_of_32_bits_are_as_they_stand() {
+    let (out, inbound) = (sa(Direction::Outbound, false, 0, None), sa(Direction::Inbound, false, 0, Some(64)));
+    for low in [0, 1, 1 << 31, MAX, 5] {
+        assert_eq!(out.outbound_sequence(low), u64::from(low));
+        assert_eq!(inbound.inbound_sequence(low), u64::from(low));
+        inbound.authentic(u64::from(low));
+    }
+}
+
+#[test]
+fn the_first_high_half_is_taken_as_it_stands() {
+    for direction in [Direction::Outbound, Direction::Inbound] {
+        for window in [None, Some(64)] {
+            for high in [0, 1, 7, MAX] {
+                for low in [0, 1, (1 << 31) - 1, 1 << 31, MAX] {
+                    let sa = sa(direction, true, high, window);
+                    let sequence = if direction == Direction::Outbound { sa.outbound_sequence(low) } else { sa.inbound_sequence(low) };
+                    assert_eq!(sequence, number(high, low), "{direction:?} {high:#x} {low:#x}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn outbound_numbers_go_over_the_wrap_in_any_order_of_lanes_and_updates() {
+    // Lows around two wraps, out of order as lanes may make them, with an update before, in between, after, twice, or never.
+    let sent = [
+        (3, 0xffff_fff0),
+        (3, MAX),
+        (3, 0xffff_fffa),
+        (4, 0),
+        (3, 0xffff_fffe),
+        (4, 2),
+        (4, 1),
+        (4, 0x7000_0000),
+        (4, 0xe000_0000),
+        (4, MAX),
+        (5, 3),
+        (4, 0xffff_fff0),
+    ];
+    for update_at in 0..=sent.len() {
+        for again_at in 0..=sent.len() {
+            let sa = sa(Direction::Outbound, true, 3, None);
+            for (at, &(high, low)) in sent.iter().enumerate() {
+                if (at == update_at || at == again_at) && at < 8 {
+                    // From 1 on something near the wrap was sent.
+                    assert_eq!(sa.update(4), Ok(()), "{at}");
+                }
+                assert_eq!(sa.outbound_sequence(low), number(high, low), "update at {update_at} and {again_at}, packet {at}");
+            }
+            assert_eq!(sa.update(5), Ok(()));
+            assert_eq!(sa.update(4), Err(Status::INVALID_PARAMETER), "high halves never go back");
+        }
+    }
+}
+
+#[test]
+fn an_update_far_from_the_wrap_moves_the_reference_to_the_boundary() {
+    let out = sa(Direction::Outbound, true, 0, None);
+    assert_eq!(out.outbound_sequence(100), 100);
+    assert_eq!(out.update(2), Ok(()));
+    assert_eq!(out.outbound_sequence(101), number(2, 101));
+    assert_eq!(out.update(1), Err(Status::INVALID_PARAMETER));
+
+    let inbound = sa(Direction::Inbound, true, 0, Some(64));
+    inbound.authentic(100);
+    assert_eq!(inbound.update(2), Ok(()));
+    assert_eq!(inbound.inbound_sequence(101), number(2, 101));
+    assert_eq!(inbound.inbound_sequence(MAX), number(1, MAX), "packets from before the boundary still work");
+    inbound.authentic(number(2, 101));
+    assert_eq!(inbound.update(1), Ok(()), "late on an inbound SA: of no consequence");
+    assert_eq!(inbound.inbound_sequence(102), number(2, 102));
+}
+
+#[test]
+fn inbound_numbers_follow_the_highest_verified_and_its_window() {
+    let inbound = sa(Direction::Inbound, true, 5, Some(64));
+    inbound.authentic(number(5, 100));
+    assert_eq!(inbound.inbound_sequence(37), number(5, 37), "the window's left edge");
+    assert_eq!(inbound.inbound_sequence(36), number(6, 36), "left of it: RFC 4303 appendix A2.2");
+    let nearest = sa(Direction::Inbound, true, 5, None);
+    nearest.authentic(number(5, 100));
+    assert_eq!(nearest.inbound_sequence(36), number(5, 36), "no window: nearest");
+    assert_eq!(nearest.inbound_sequence(MAX), number(4, MAX));
+}
+
+#[test]
+fn inbound_numbers_go_over_the_wrap_however_updates_are_timed() {
+    let received = [(3, 0xffff_fff0), (3, MAX), (4, 0), (3, 0xffff_fffe), (4, 2), (4, 1), (4, 30), (4, 5)];
+    for window in [None, Some(64)] {
+        for update_at in 0..=received.len() {
+            let sa = sa(Direction::Inbound, true, 3, window);
+            for (at, &(high, low)) in received.iter().enumerate() {
+                if at == update_at {
+                    assert_eq!(sa.update(4), Ok(()));
+                }
+                assert_eq!(sa.inbound_sequence(low), number(high, low), "window {window:?}, update at {update_at}, packet {at}");
+                sa.authentic(number(high, low));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_deletion_is_asked_for_once_by_a_good_packet() {
+    let sa = sa(Direction::Inbound, false, 0, None);
+    assert!(!sa.verified(1, false));
+    sa.ask_delete();
+    assert!(sa.wants_delete(), "on packets that fail it may be overlooked");
+    assert!(sa.wants_delete());
+    assert!(sa.verified(2, false));
+    assert!(!sa.verified(3, false) && !sa.wants_delete());
+}
+
+#[test]
+fn the_end_of_the_sequence_space_asks_for_deletion() {
+    for (extended, last) in [(false, u64::from(MAX)), (true, u64::MAX)] {
+        let sa = sa(Direction::Inbound, extended, 0, None);
+        assert!(!sa.verified(last - NEAR_END, false));
+        assert!(sa.verified(last - NEAR_END + 1, false));
+        assert!(!sa.verified(last, false));
+    }
+}
+
+#[test]
+fn the_mode_is_that_of_the_packet_verified_last() {
+    let sa = sa(Direction::Inbound, false, 0, None);
+    assert!(!sa.probably_tunnel());
+    sa.verified(1, true);
+    assert!(sa.probably_tunnel());
+    sa.verified(2, false);
+    assert!(!sa.probably_tunnel());
+}
+
+#[test]
+fn what_packets_only_read_is_apart_from_what_they_change() {
+    assert!(core::mem::offset_of!(Sa<Crypto>, state) % 64 == 0 && align_of::<Sa<Crypto>>() == 64);
+    assert!(size_of::<Sa<Crypto>>() <= 128, "{}", size_of::<Sa<Crypto>>());
+}
+
+#[test]
+fn what_the_engine_does_not_do_is_refused() {
+    let provider = Crypto::default();
+    let cases: [(fn(&mut EspAssociation), Status); 4] = [
+        (|esp| esp.encryption.algorithm = EncryptionAlgorithm::ChaCha20Poly1305, Status::NOT_SUPPORTED),
+        (|esp| esp.encryption.algorithm = EncryptionAlgorithm::Null, Status::NOT_SUPPORTED),
+        (|esp| esp.encryption.key = SecretBytes::from(vec![0; 16]), Status::INVALID_DATA),
+        (|esp| esp.encryption.additional_info = 10, Status::INVALID_DATA),
+    ];
+    for (change, status) in cases {
+        let mut bundle = bundle(Direction::Inbound, false, 0, None);
+        if let Associations::Esp(esp) = &mut bundle.associations {
+            change(esp);
+        }
+        assert_eq!(Sa::new(&provider, &bundle).err(), Some(status));
+    }
+    let udp = SaBundle { udp_esp: Some(UdpEspType::Tunnel), ..bundle(Direction::Inbound, false, 0, None) };
+    assert_eq!(Sa::new(&provider, &udp).err(), Some(Status::NOT_SUPPORTED));
+}
