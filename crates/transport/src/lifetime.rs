@@ -1,0 +1,183 @@
+//! Lifetimes: what an SA has carried, and whether that was enough.
+
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use packet::Time;
+
+use crate::parameters::Limits;
+
+/// What a packet finds an SA's lifetime to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    /// Within all limits.
+    Good,
+    /// This packet is the one that reached a soft limit; it is carried. Said once in an SA's life.
+    SoftReached,
+    /// This packet is the one that would pass a hard limit; neither it nor any later one is carried. Said once in an SA's life.
+    HardReached,
+    /// A hard limit was reached earlier.
+    Over,
+}
+
+/// What an SA has carried, with its limits; shared by lanes. Counts are 64 bit and do not wrap.
+#[derive(Debug)]
+pub(crate) struct Lifetime {
+    soft: Limits,
+    hard: Limits,
+    /// When time limits end; `u64::MAX` = never.
+    soft_end: u64,
+    hard_end: u64,
+    /// Whether the limits need every packet to be counted one by one.
+    counted: bool,
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    soft_told: AtomicBool,
+    over: AtomicBool,
+}
+
+impl Lifetime {
+    /// A life that begins `now`.
+    pub(crate) fn new(soft: Limits, hard: Limits, now: Time) -> Self {
+        let end = |limit: Option<core::time::Duration>| limit.map_or(u64::MAX, |time| (now + time).as_nanos());
+        let limits = [soft.bytes, soft.packets, hard.bytes, hard.packets];
+        Self {
+            soft,
+            hard,
+            soft_end: end(soft.time),
+            hard_end: end(hard.time),
+            counted: limits.iter().any(Option::is_some),
+            packets: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            soft_told: AtomicBool::new(false),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    /// Packets carried.
+    pub(crate) fn packets(&self) -> u64 {
+        self.packets.load(Ordering::Relaxed)
+    }
+
+    /// Bytes carried.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether a hard limit was reached.
+    #[inline]
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Asks to carry one packet of `bytes` bytes. An SA with limits of packets or bytes counts it here; of others the lane counts whole runs with
+    /// [`Lifetime::account`], which saves two atomic additions a packet.
+    #[inline]
+    pub(crate) fn admit(&self, bytes: u64, now: Time) -> Life {
+        if self.counted { self.admit_counted(bytes, now) } else { self.check_time(now) }
+    }
+
+    /// Counts packets that were carried, unless [`Lifetime::admit`] has counted them.
+    #[inline]
+    pub(crate) fn account(&self, packets: u64, bytes: u64) {
+        if !self.counted {
+            self.packets.fetch_add(packets, Ordering::Relaxed);
+            self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn admit_counted(&self, bytes: u64, now: Time) -> Life {
+        let life = self.check_time(now);
+        if matches!(life, Life::HardReached | Life::Over) {
+            return life;
+        }
+        let packets = self.packets.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+        let total = self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
+        if self.hard.packets.is_some_and(|limit| packets > limit) || self.hard.bytes.is_some_and(|limit| total > limit) {
+            self.packets.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return self.end();
+        }
+        let soft = self.soft.packets.is_some_and(|limit| packets >= limit) || self.soft.bytes.is_some_and(|limit| total >= limit);
+        if soft && !self.soft_told.swap(true, Ordering::Relaxed) { Life::SoftReached } else { life }
+    }
+
+    /// Looks at the time limits alone.
+    #[inline]
+    pub(crate) fn check_time(&self, now: Time) -> Life {
+        if self.is_over() {
+            Life::Over
+        } else if now.as_nanos() >= self.hard_end {
+            self.end()
+        } else if now.as_nanos() >= self.soft_end && !self.soft_told.swap(true, Ordering::Relaxed) {
+            Life::SoftReached
+        } else {
+            Life::Good
+        }
+    }
+
+    /// Ends the life, for a reason other than its limits (the sequence numbers are used up).
+    pub(crate) fn end(&self) -> Life {
+        if self.over.swap(true, Ordering::Relaxed) { Life::Over } else { Life::HardReached }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::ZERO + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_packet_limit_carries_exactly_that_many() {
+        let soft = Limits { packets: Some(2), ..Limits::NONE };
+        let hard = Limits { packets: Some(3), ..Limits::NONE };
+        let lifetime = Lifetime::new(soft, hard, at(0));
+        let lives: Vec<_> = (0..6).map(|_| lifetime.admit(100, at(1))).collect();
+        assert_eq!(lives, [Life::Good, Life::SoftReached, Life::Good, Life::HardReached, Life::Over, Life::Over]);
+        assert_eq!((lifetime.packets(), lifetime.bytes()), (3, 300));
+    }
+
+    #[test]
+    fn a_byte_limit_is_not_passed() {
+        let hard = Limits { bytes: Some(250), ..Limits::NONE };
+        let lifetime = Lifetime::new(Limits::NONE, hard, at(0));
+        assert_eq!(lifetime.admit(200, at(0)), Life::Good);
+        assert_eq!(lifetime.admit(51, at(0)), Life::HardReached);
+        assert_eq!(lifetime.admit(50, at(0)), Life::Over, "an ended life stays ended");
+        assert_eq!(lifetime.bytes(), 200);
+    }
+
+    #[test]
+    fn time_ends_a_life_with_and_without_traffic() {
+        let limits = |seconds| Limits { time: Some(Duration::from_secs(seconds)), ..Limits::NONE };
+        let lifetime = Lifetime::new(limits(10), limits(20), at(100));
+        assert_eq!(lifetime.check_time(at(109)), Life::Good);
+        assert_eq!(lifetime.check_time(at(110)), Life::SoftReached);
+        assert_eq!(lifetime.admit(1, at(119)), Life::Good);
+        assert_eq!(lifetime.check_time(at(120)), Life::HardReached);
+        assert_eq!(lifetime.admit(1, at(119)), Life::Over);
+    }
+
+    #[test]
+    fn counts_go_beyond_32_bits() {
+        let lifetime = Lifetime::new(Limits::NONE, Limits::NONE, at(0));
+        lifetime.packets.store(u64::from(u32::MAX), Ordering::Relaxed);
+        lifetime.account(2, 1 << 40);
+        assert_eq!((lifetime.packets(), lifetime.bytes()), ((1 << 32) + 1, 1 << 40));
+    }
+
+    #[test]
+    fn threads_share_one_limit() {
+        let lifetime = Lifetime::new(Limits::NONE, Limits { packets: Some(1000), ..Limits::NONE }, at(0));
+        let carried: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..1000).filter(|_| lifetime.admit(1, at(0)) == Life::Good).count())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+        });
+        assert!((997..=1000).contains(&carried), "{carried}: a thread may find the last places taken by packets that are being refused");
+        assert!(lifetime.packets() <= 1000);
+    }
+}

@@ -1,0 +1,603 @@
+//! The offload manager: which SAs the NIC has, asks it for more, takes them back, and knows the one reason why an SA is not there (OV2-TRANS-2).
+
+use std::collections::{BTreeMap, HashMap};
+
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+
+use ipsec::Provider;
+use ndis::{
+    AddSaEntry, BindParameters, Binding, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, NotCovered, Offload, OffloadEncapsulation, OffloadHandle,
+    Operation, RequestId, SaMode, SetEncapsulation, Status, UpdateSa,
+};
+use packet::{FragmentState, IpVersion, Medium, ParsedIp};
+use sa_table::{Handle, SaTable};
+
+use crate::parameters::Mode;
+use crate::sa::Sa;
+
+/// Why an SA is, or is not, offloaded. Every SA has exactly one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OffloadReason {
+    /// The NIC has it.
+    Offloaded,
+    /// The NIC was asked and has not answered yet.
+    Pending,
+    /// There is no adapter.
+    NoAdapter,
+    /// All task offloads are switched off in the system (`DisableTaskOffload`).
+    TaskOffloadDisabled,
+    /// IPsec offload is switched off in the system (`EnabledOffload` 0).
+    IpsecOffloadDisabled,
+    /// The adapter did not take the encapsulation (OV2-CAP-9).
+    EncapsulationRefused(Status),
+    /// The current configuration does not cover it; says the field that decided.
+    NotCovered(NotCovered),
+    /// The NIC holds as many bundles as it can.
+    Capacity,
+    /// The NIC refused it.
+    Refused(Status),
+    /// The SA's owner forbids it.
+    Forbidden,
+    /// The NIC asked to have it deleted (OV2-SA-8).
+    DeletedByNic,
+    /// The adapter is resetting.
+    Resetting,
+    /// The SA's life is over.
+    Expired,
+}
+
+impl fmt::Display for OffloadReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Offloaded => f.pad("offloaded"),
+            Self::Pending => f.pad("the adapter has not answered yet"),
+            Self::NoAdapter => f.pad("there is no adapter"),
+            Self::TaskOffloadDisabled => f.pad("task offload is disabled in the system"),
+            Self::IpsecOffloadDisabled => f.pad("IPsec offload is disabled in the system"),
+            Self::EncapsulationRefused(status) => write!(f, "the adapter refused the encapsulation: {status}"),
+            Self::NotCovered(field) => write!(f, "{field}"),
+            Self::Capacity => f.pad("the adapter is full"),
+            Self::Refused(status) => write!(f, "the adapter refused it: {status}"),
+            Self::Forbidden => f.pad("forbidden for this SA"),
+            Self::DeletedByNic => f.pad("the adapter asked to delete it"),
+            Self::Resetting => f.pad("the adapter is resetting"),
+            Self::Expired => f.pad("its life is over"),
+        }
+    }
+}
+
+/// What the NIC has of an SA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing.
+    Absent,
+    /// It was asked to add it. `wanted`: still so; otherwise it is deleted as soon as it is there.
+    Adding { wanted: bool },
+    /// It has it.
+    Present(OffloadHandle),
+    /// It was asked to delete it.
+    Deleting,
+}
+
+impl State {
+    /// Whether it takes one of the NIC's places.
+    const fn counts(self) -> bool {
+        !matches!(self, Self::Absent)
+    }
+}
+
+struct Record {
+    state: State,
+    reason: OffloadReason,
+    pair: Option<Handle>,
+    /// The NIC asked to delete it: it is not offered again until the adapter changes.
+    deleted_by_nic: bool,
+    /// The transport has removed it; the record stays until the NIC has, too.
+    removed: bool,
+    /// Packets that it had carried at the last rebalancing.
+    packets: u64,
+}
+
+enum Request {
+    Add(Handle),
+    Delete(Handle),
+}
+
+/// Requests to the NIC, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OffloadCounts {
+    /// SAs that were added.
+    pub added: u64,
+    /// Adds that were refused.
+    pub refused: u64,
+    /// SAs that were deleted.
+    pub deleted: u64,
+    /// High-order halves of sequence numbers that were updated.
+    pub updated: u64,
+    /// SAs that gave their place to a busier one.
+    pub evicted: u64,
+}
+
+/// What of the current configuration depends on the packet and not on its SA; read by lanes.
+#[derive(Debug, Default)]
+pub(crate) struct PacketCapabilities {
+    ipv4_options: AtomicBool,
+    ipv6_extension_headers: AtomicBool,
+}
+
+impl PacketCapabilities {
+    fn set(&self, config: &Offload) {
+        self.ipv4_options.store(config.ipsec_v2.ipv4_options, Ordering::Relaxed);
+        self.ipv6_extension_headers.store(config.ipsec_v2.ipv6_non_ipsec_extension_headers, Ordering::Relaxed);
+    }
+
+    /// Whether the NIC takes a packet with this header in front of ESP (OV2-CAP-2). A packet under way while that changes comes back, and is done in software.
+    #[inline]
+    pub(crate) fn cover(&self, parsed: &ParsedIp) -> bool {
+        !parsed.has_options_or_extensions()
+            || match parsed.version() {
+                IpVersion::V4 => self.ipv4_options.load(Ordering::Relaxed),
+                IpVersion::V6 => self.ipv6_extension_headers.load(Ordering::Relaxed) && parsed.fragment() == FragmentState::None,
+            }
+    }
+}
+
+/// The manager; lives under the transport's control mutex.
+pub(crate) struct OffloadManager<P: Provider> {
+    sad: SaTable<Sa<P>>,
+    capabilities: Arc<PacketCapabilities>,
+    binding: Option<Binding>,
+    parameters: Option<BindParameters>,
+    config: Offload,
+    encapsulation: Result<(), Status>,
+    resetting: bool,
+    /// In order of addition, so that the oldest are offered first.
+    records: BTreeMap<u64, (Handle, Record)>,
+    order: HashMap<Handle, u64>,
+    next: u64,
+    /// How many of the NIC's places are taken, as the manager counts (OV2-CAP-2: the transport keeps count).
+    used: usize,
+    /// SAs that get the next free places, because others were evicted for them.
+    promised: Vec<Handle>,
+    requests: HashMap<RequestId, Request>,
+    counts: OffloadCounts,
+}
+
+impl<P: Provider> OffloadManager<P> {
+    pub(crate) fn new(sad: SaTable<Sa<P>>, capabilities: Arc<PacketCapabilities>) -> Self {
+        Self {
+            sad,
+            capabilities,
+            binding: None,
+            parameters: None,
+            config: Offload::default(),
+            encapsulation: Ok(()),
+            resetting: false,
+            records: BTreeMap::new(),
+            order: HashMap::new(),
+            next: 0,
+            used: 0,
+            promised: Vec::new(),
+            requests: HashMap::new(),
+            counts: OffloadCounts::default(),
+        }
+    }
+
+    pub(crate) const fn counts(&self) -> OffloadCounts {
+        self.counts
+    }
+
+    pub(crate) const fn config(&self) -> &Offload {
+        &self.config
+    }
+
+    pub(crate) const fn parameters(&self) -> Option<&BindParameters> {
+        self.parameters.as_ref()
+    }
+
+    /// The reason of an SA.
+    pub(crate) fn reason(&self, sa: Handle) -> Option<OffloadReason> {
+        self.record(sa).filter(|record| !record.removed).map(|record| record.reason)
+    }
+
+    /// The pair of an SA.
+    pub(crate) fn pair_of(&self, sa: Handle) -> Option<Handle> {
+        self.record(sa).and_then(|record| record.pair)
+    }
+
+    /// Bound to an adapter: sets its encapsulation (OV2-CAP-9) and offers everything.
+    pub(crate) fn bind(&mut self, parameters: BindParameters, binding: Binding) {
+        self.set_config(parameters.default_offload_configuration);
+        self.resetting = false;
+        self.encapsulation = if parameters.disable_task_offload { Ok(()) } else { set_encapsulation(&binding, parameters.medium) };
+        self.parameters = Some(parameters);
+        self.binding = Some(binding);
+        self.forgive();
+        self.reconsider();
+    }
+
+    /// The adapter is gone, and with it all that it had (OV2-SA-9).
+    pub(crate) fn unbind(&mut self) {
+        self.binding = None;
+        self.parameters = None;
+        self.set_config(Offload::default());
+        self.lose_all();
+        self.reconsider();
+    }
+
+    /// A new current configuration: what no longer fits is taken back, what fits now is offered (OV2-CAP-10).
+    pub(crate) fn configure(&mut self, config: Offload) {
+        self.set_config(config);
+        self.forgive();
+        self.reconsider();
+    }
+
+    /// The adapter resets: its table is empty (OV2-OID-2).
+    pub(crate) fn reset_started(&mut self) {
+        self.resetting = true;
+        self.lose_all();
+        self.reconsider();
+    }
+
+    /// It has reset.
+    pub(crate) fn reset_ended(&mut self) {
+        self.resetting = false;
+        self.forgive();
+        self.reconsider();
+    }
+
+    /// An SA was added to the transport.
+    pub(crate) fn add(&mut self, sa: Handle) {
+        let record = Record { state: State::Absent, reason: OffloadReason::NoAdapter, pair: None, deleted_by_nic: false, removed: false, packets: 0 };
+        self.order.insert(sa, self.next);
+        self.records.insert(self.next, (sa, record));
+        self.next += 1;
+        self.consider(sa);
+    }
+
+    /// Notes that two SAs are the two directions of one connection.
+    pub(crate) fn pair(&mut self, one: Handle, other: Handle) {
+        for (sa, pair) in [(one, other), (other, one)] {
+            if let Some(record) = self.record_mut(sa) {
+                record.pair = Some(pair);
+            }
+        }
+    }
+
+    /// An SA is about to be removed from the transport (it still is in the table): the NIC loses it, too.
+    pub(crate) fn remove(&mut self, sa: Handle) {
+        self.take_back(sa, OffloadReason::NoAdapter);
+        if let Some(record) = self.record_mut(sa) {
+            record.removed = true;
+        }
+        self.forget_if_gone(sa);
+        self.fill();
+    }
+
+    /// The NIC asked to delete the SA that a packet came over: inbound first, then its outbound counterpart (OV2-SA-8).
+    pub(crate) fn delete_requested(&mut self, inbound: Handle) {
+        let pair = self.pair_of(inbound);
+        for sa in [Some(inbound), pair].into_iter().flatten() {
+            if let Some(record) = self.record_mut(sa) {
+                record.deleted_by_nic = true;
+            }
+            self.take_back(sa, OffloadReason::DeletedByNic);
+        }
+        self.fill();
+    }
+
+    /// An SA's life is over: the NIC need not hold it.
+    pub(crate) fn expired(&mut self, sa: Handle) {
+        self.take_back(sa, OffloadReason::Expired);
+        self.fill();
+    }
+
+    /// Tells the NIC the high half of an SA's sequence numbers, if it has changed (OV2-TRANS-5).
+    pub(crate) fn update_high(&mut self, sa: Handle) {
+        let Some(State::Present(handle)) = self.record(sa).map(|record| record.state) else { return };
+        let Ok((spi, high)) = self.sad.with(sa, |sa| (sa.spi, sa.sequence_high())) else { return };
+        let Some(binding) = &self.binding else { return };
+        let update = UpdateSa { handle, operation: Operation::Esp, spi, sequence_number_high: high };
+        // A refusal is no loss: the NIC infers the high half by itself, and the update only anchors it (OV2-SA-6). Pended ones are not waited for.
+        if let DirectAnswer::Done(status, _) = binding.direct_oid_request(DirectOid::UpdateSa(update))
+            && !status.is_success()
+        {
+            return;
+        }
+        let _ = self.sad.with(sa, |sa| sa.nic_high.store(high, Ordering::Relaxed));
+        self.counts.updated += 1;
+    }
+
+    /// Gives the places of idle SAs to busy ones that found none: at most `most` a call, and only where the waiting SA carried at least twice as much
+    /// since the last call. Not more often than every few seconds: each move costs two requests.
+    pub(crate) fn rebalance(&mut self, most: usize) {
+        let mut present = Vec::new();
+        let mut waiting = Vec::new();
+        for (sa, record) in self.records.values_mut() {
+            let Ok(total) = self.sad.with(*sa, |sa| sa.lifetime.packets()) else { continue };
+            let carried = total - record.packets.min(total);
+            record.packets = total;
+            match (record.state, record.reason) {
+                (State::Present(_), _) => present.push((carried, *sa)),
+                (State::Absent, OffloadReason::Capacity) => waiting.push((carried, *sa)),
+                _ => {}
+            }
+        }
+        present.sort_unstable_by_key(|(carried, _)| *carried);
+        waiting.sort_unstable_by_key(|(carried, _)| core::cmp::Reverse(*carried));
+        for ((idle, victim), (busy, newcomer)) in present.into_iter().zip(waiting).take(most) {
+            if busy < 2 || busy / 2 < idle {
+                break;
+            }
+            self.promised.push(newcomer);
+            self.counts.evicted += 1;
+            self.take_back(victim, OffloadReason::Capacity);
+        }
+        self.fill();
+    }
+
+    /// A request that the NIC had pended is answered.
+    pub(crate) fn complete(&mut self, status: Status, request: DirectOidRequest) {
+        match self.requests.remove(&request.id) {
+            Some(Request::Add(sa)) => self.added(sa, status, request.body),
+            Some(Request::Delete(sa)) => self.deleted(sa),
+            // Of a binding that is gone, or an update.
+            None => {}
+        }
+        self.fill();
+    }
+
+    fn record(&self, sa: Handle) -> Option<&Record> {
+        self.records.get(self.order.get(&sa)?).map(|(_, record)| record)
+    }
+
+    fn record_mut(&mut self, sa: Handle) -> Option<&mut Record> {
+        self.records.get_mut(self.order.get(&sa)?).map(|(_, record)| record)
+    }
+
+    fn forget_if_gone(&mut self, sa: Handle) {
+        if self.record(sa).is_some_and(|record| record.removed && record.state == State::Absent)
+            && let Some(order) = self.order.remove(&sa)
+        {
+            self.records.remove(&order);
+        }
+    }
+
+    fn set_config(&mut self, config: Offload) {
+        self.config = config;
+        self.capabilities.set(&config);
+    }
+
+    /// A changed adapter is asked again for what it had refused.
+    fn forgive(&mut self) {
+        for (_, record) in self.records.values_mut() {
+            record.deleted_by_nic = false;
+            if matches!(record.reason, OffloadReason::Refused(_)) {
+                record.reason = OffloadReason::Pending;
+            }
+        }
+    }
+
+    /// The NIC has nothing any more.
+    fn lose_all(&mut self) {
+        let handles: Vec<_> = self.order.keys().copied().collect();
+        for sa in handles {
+            let _ = self.sad.with(sa, |sa| sa.set_offload_handle(None));
+            self.set_state(sa, State::Absent);
+            self.forget_if_gone(sa);
+        }
+        self.requests.clear();
+    }
+
+    fn reconsider(&mut self) {
+        let handles: Vec<_> = self.records.values().map(|(sa, _)| *sa).collect();
+        // First what goes, so that there is room for what comes.
+        for sa in &handles {
+            if let Err(reason) = self.wanted(*sa)
+                && reason != OffloadReason::Capacity
+            {
+                self.take_back(*sa, reason);
+            }
+        }
+        for sa in handles {
+            self.consider(sa);
+        }
+    }
+
+    /// Offers SAs that wait for a place.
+    fn fill(&mut self) {
+        while !self.is_full()
+            && let Some(sa) = self.promised.pop()
+        {
+            self.consider(sa);
+        }
+        if self.is_full() {
+            return;
+        }
+        let waiting: Vec<_> = self
+            .records
+            .values()
+            .filter(|(_, record)| record.state == State::Absent && !record.removed && matches!(record.reason, OffloadReason::Capacity | OffloadReason::Pending))
+            .map(|(sa, _)| *sa)
+            .collect();
+        for sa in waiting {
+            self.consider(sa);
+        }
+    }
+
+    fn set_state(&mut self, sa: Handle, state: State) {
+        if let Some(record) = self.record_mut(sa) {
+            let before = core::mem::replace(&mut record.state, state);
+            self.used = self.used + usize::from(state.counts()) - usize::from(before.counts());
+        }
+    }
+
+    fn set_reason(&mut self, sa: Handle, reason: OffloadReason) {
+        if let Some(record) = self.record_mut(sa) {
+            record.reason = reason;
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.used >= self.config.ipsec_v2.sa_offload_capacity as usize
+    }
+
+    /// Whether the NIC should have `sa`: nothing but its capacity is against it.
+    fn wanted(&self, sa: Handle) -> Result<(), OffloadReason> {
+        let (Some(_), Some(parameters)) = (&self.binding, &self.parameters) else { return Err(OffloadReason::NoAdapter) };
+        if parameters.disable_task_offload {
+            return Err(OffloadReason::TaskOffloadDisabled);
+        }
+        if !parameters.ipsec_offload_enabled {
+            return Err(OffloadReason::IpsecOffloadDisabled);
+        }
+        if self.resetting {
+            return Err(OffloadReason::Resetting);
+        }
+        if let Some(record) = self.record(sa) {
+            if record.deleted_by_nic {
+                return Err(OffloadReason::DeletedByNic);
+            }
+            if let OffloadReason::Refused(_) | OffloadReason::Expired = record.reason {
+                return Err(record.reason);
+            }
+        }
+        let covered = self.sad.with(sa, |sa| {
+            if sa.lifetime.is_over() {
+                return Err(OffloadReason::Expired);
+            }
+            if sa.offload_forbidden() {
+                return Err(OffloadReason::Forbidden);
+            }
+            let mode = match sa.mode {
+                Mode::Transport => SaMode::Transport,
+                Mode::Tunnel => SaMode::Tunnel,
+            };
+            self.config.ipsec_v2.covers(&sa.bundle(), Some(mode)).map_err(OffloadReason::NotCovered)
+        });
+        covered.unwrap_or(Err(OffloadReason::Expired))?;
+        self.encapsulation.map_err(OffloadReason::EncapsulationRefused)
+    }
+
+    /// Offers `sa` to the NIC if it should have it and does not.
+    fn consider(&mut self, sa: Handle) {
+        let Some(record) = self.record(sa) else { return };
+        if record.removed || record.state != State::Absent {
+            return;
+        }
+        let reason = match self.wanted(sa) {
+            Err(reason) => reason,
+            Ok(()) if self.is_full() => OffloadReason::Capacity,
+            Ok(()) => return self.request_add(sa),
+        };
+        self.set_reason(sa, reason);
+    }
+
+    fn request_add(&mut self, sa: Handle) {
+        let (Some(binding), Some(parameters)) = (self.binding.clone(), &self.parameters) else { return };
+        let uses_ex = parameters.version.uses_add_sa_ex();
+        let bundle = self.sad.with(sa, |sa| {
+            let bundle = sa.bundle();
+            sa.nic_high.store(sa.sequence_high(), Ordering::Relaxed);
+            bundle
+        });
+        let Ok(bundle) = bundle else { return };
+        let entry = AddSaEntry::new(bundle);
+        let body = if uses_ex { DirectOid::AddSaEx(Box::new(entry)) } else { DirectOid::AddSa(vec![entry]) };
+        self.set_state(sa, State::Adding { wanted: true });
+        self.set_reason(sa, OffloadReason::Pending);
+        // Noted before it is issued: another thread may deliver the completion before this call has returned, and then waits for the control mutex.
+        let id = binding.reserve_request_id();
+        self.requests.insert(id, Request::Add(sa));
+        if let DirectAnswer::Done(status, body) = binding.direct_oid_request_as(id, body) {
+            self.requests.remove(&id);
+            self.added(sa, status, body);
+        }
+    }
+
+    fn added(&mut self, sa: Handle, status: Status, body: DirectOid) {
+        let handle = match body {
+            DirectOid::AddSaEx(entry) => entry.handle,
+            DirectOid::AddSa(entries) => entries.into_iter().next().and_then(|entry| entry.handle),
+            _ => None,
+        };
+        let Some(record) = self.record(sa) else { return };
+        let State::Adding { wanted } = record.state else { return };
+        let (wanted, reason) = (wanted && !record.removed, record.reason);
+        match handle.filter(|_| status.is_success()) {
+            Some(handle) if wanted => {
+                self.set_state(sa, State::Present(handle));
+                self.set_reason(sa, OffloadReason::Offloaded);
+                let _ = self.sad.with(sa, |sa| sa.set_offload_handle(Some(handle)));
+                self.counts.added += 1;
+            }
+            Some(handle) => {
+                self.set_state(sa, State::Present(handle));
+                self.take_back(sa, reason);
+            }
+            None => {
+                self.set_state(sa, State::Absent);
+                if wanted {
+                    self.set_reason(
+                        sa,
+                        match status {
+                            // No place left after all, or the adapter is in the middle of something: asked again when that is over.
+                            Status::RESOURCES => OffloadReason::Capacity,
+                            Status::NOT_ACCEPTED | Status::REQUEST_ABORTED => OffloadReason::Resetting,
+                            status => OffloadReason::Refused(status),
+                        },
+                    );
+                }
+                self.counts.refused += 1;
+                self.forget_if_gone(sa);
+            }
+        }
+    }
+
+    /// Lets the data path use the NIC for `sa` no more, and has the NIC delete it. Does nothing for what the NIC does not have.
+    fn take_back(&mut self, sa: Handle, reason: OffloadReason) {
+        let _ = self.sad.with(sa, |sa| sa.set_offload_handle(None));
+        let Some(state) = self.record(sa).map(|record| record.state) else { return };
+        self.set_reason(sa, reason);
+        match state {
+            State::Absent | State::Deleting => {}
+            State::Adding { .. } => self.set_state(sa, State::Adding { wanted: false }),
+            State::Present(handle) => {
+                self.set_state(sa, State::Deleting);
+                let Some(binding) = self.binding.clone() else { return };
+                let id = binding.reserve_request_id();
+                self.requests.insert(id, Request::Delete(sa));
+                if let DirectAnswer::Done(..) = binding.direct_oid_request_as(id, DirectOid::DeleteSa(vec![handle.to_bits()])) {
+                    self.requests.remove(&id);
+                    self.deleted(sa);
+                }
+            }
+        }
+    }
+
+    /// The NIC has let go of `sa`: deleted, or aborted by a reset that emptied its table.
+    fn deleted(&mut self, sa: Handle) {
+        if self.record(sa).is_some_and(|record| record.state == State::Deleting) {
+            self.set_state(sa, State::Absent);
+            self.counts.deleted += 1;
+        }
+        self.forget_if_gone(sa);
+        // What changed while it was being deleted may speak for it again; an evicted one waits for a place like others.
+        if self.record(sa).is_some_and(|record| record.reason != OffloadReason::Capacity) {
+            self.consider(sa);
+        }
+    }
+}
+
+/// Activates what is configured for frames of `medium` (OV2-CAP-9).
+fn set_encapsulation(binding: &Binding, medium: Medium) -> Result<(), Status> {
+    let (encapsulation, header_size) = match medium {
+        Medium::Ethernet => (Encapsulation::IEEE_802_3, 14),
+        Medium::Ip => (Encapsulation::NULL, 0),
+    };
+    let on = SetEncapsulation::On { encapsulation, header_size };
+    let status = binding.set_encapsulation(OffloadEncapsulation { ipv4: on, ipv6: on });
+    if status.is_success() { Ok(()) } else { Err(status) }
+}

@@ -1,0 +1,482 @@
+//! The way out: policy, SA, sequence number, headers and padding; then the NIC, or software where the NIC does not do it (OV2-TRANS-2, RFC 4301 section 5.1).
+
+use arrayvec::ArrayVec;
+use core::sync::atomic::Ordering;
+use ipsec::{EspSa, Provider, SealBatch, SealJob};
+use ndis::{Datapath, HeaderTransmit, LaneContext, NblBatch, NetBufferList, Status};
+use packet::{FrameBatch, ParsedIp, Time};
+use sa_table::Handle;
+
+use crate::framing::{EspLayout, encapsulate};
+use crate::lane::{CHUNK, TransportLane, l3_offset};
+use crate::lifetime::Life;
+use crate::sa::{Role, Sa};
+use crate::selector::Flow;
+use crate::spd::Action;
+use crate::transport::{LaneNews, Shared, Snapshot};
+use crate::verdict::{DropReason, WayCounters};
+
+/// How many protected packets wait for an adapter that does not run.
+const BACKLOG: usize = 1024;
+
+/// What was done to a packet that is on its way; the protocol's own words of its net buffer list say so until it is completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Work {
+    /// Goes out in clear, by policy.
+    Clear,
+    /// Sealed in software: every bit is final.
+    Software,
+    /// The NIC is asked to seal it.
+    Offload,
+    /// Ended here, for this reason.
+    Dropped(DropReason),
+}
+
+/// The words that the transport writes into a list that it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    work: Work,
+    /// The SA, unless it goes in clear.
+    sa: Option<Handle>,
+    /// Offset of the ESP header from the start of the frame.
+    esp: u16,
+    /// Length of the IP packet before protection, for the counters.
+    length: u32,
+}
+
+impl Mark {
+    fn clear(length: usize) -> Self {
+        Self { work: Work::Clear, sa: None, esp: 0, length: length as u32 }
+    }
+
+    fn write(self, nbl: &mut NetBufferList) {
+        let work = match self.work {
+            Work::Clear => 0,
+            Work::Software => 1,
+            Work::Offload => 2,
+            Work::Dropped(reason) => 0x80 | reason as u64,
+        };
+        nbl.protocol_reserved = [self.sa.map_or(0, Handle::to_bits), work | u64::from(self.esp) << 8 | u64::from(self.length) << 32];
+    }
+
+    fn read(nbl: &NetBufferList) -> Self {
+        let [sa, word] = nbl.protocol_reserved;
+        let work = match word as u8 {
+            0 => Work::Clear,
+            1 => Work::Software,
+            2 => Work::Offload,
+            dropped => Work::Dropped(DropReason::ALL[usize::from(dropped & 0x7f) % DropReason::ALL.len()]),
+        };
+        Self { work, sa: Handle::from_bits(sa), esp: (word >> 8) as u16, length: (word >> 32) as u32 }
+    }
+}
+
+/// A packet of the present chunk that is to be protected.
+struct Plan<'a, P: Provider> {
+    /// Its place in the batch.
+    place: usize,
+    handle: Handle,
+    sa: &'a Sa<P>,
+    parsed: ParsedIp,
+    sequence: u64,
+}
+
+/// What stages of a chunk hand to one another, besides the lane.
+struct Stage<'a, P: Provider> {
+    shared: &'a Shared<P>,
+    counters: &'a WayCounters,
+    news: &'a mut Vec<LaneNews>,
+    now: Time,
+}
+
+impl<P: Provider> TransportLane<P> {
+    /// Takes packets to be sent, in order, and leaves `frames` empty: each is protected, bypassed or dropped as policy says. What goes out is appended to
+    /// `wire`. Packets for which the adapter does not run wait in the lane and go first when it does.
+    ///
+    /// Nothing that policy protects ever gets to `wire` in clear, whatever fails.
+    pub fn outbound(&mut self, cx: &mut LaneContext<'_>, frames: &mut FrameBatch, path: &mut Datapath, wire: &mut FrameBatch) {
+        self.follow();
+        if !self.backlog.is_empty() {
+            self.send_backlog(cx, path, wire);
+        }
+        let mut batch = core::mem::take(&mut self.batch);
+        let mut incoming = frames.drain(..);
+        loop {
+            let base = batch.len();
+            let Self { shared, sad, snapshot, counters, news, .. } = self;
+            let mut stage = Stage { shared, counters: &counters.outbound, news, now: cx.now };
+            let guard = sad.enter();
+            let mut plans: ArrayVec<Plan<'_, P>, CHUNK> = ArrayVec::new();
+            for frame in incoming.by_ref().take(CHUNK) {
+                let mut nbl = NetBufferList::from_frame(frame, 0);
+                let place = batch.len();
+                if let Some(plan) = stage.decide(snapshot, &guard, &mut nbl, place) {
+                    plans.push(plan);
+                }
+                batch.push(nbl);
+            }
+            if batch.len() == base {
+                break;
+            }
+            stage.number(&mut plans, &mut batch);
+            stage.frame(&plans, &mut batch);
+            stage.seal(&plans, &mut batch);
+            drop(plans);
+            drop(guard);
+        }
+        drop(incoming);
+        self.drop_marked(cx, &mut batch);
+        self.send(cx, path, &mut batch, wire);
+        self.batch = batch;
+        self.report();
+    }
+
+    /// Fetches sends that the adapter finished later, and sends what waited for it. To be called when there is nothing else to send.
+    pub fn poll(&mut self, cx: &mut LaneContext<'_>, path: &mut Datapath, wire: &mut FrameBatch) {
+        self.follow();
+        let mut done = core::mem::take(&mut self.done);
+        path.poll(cx, &mut done, wire);
+        self.complete(cx, path, &mut done, wire);
+        self.done = done;
+        if !self.backlog.is_empty() {
+            self.send_backlog(cx, path, wire);
+        }
+        self.report();
+    }
+
+    /// Packets that wait for the adapter to run.
+    pub fn backlog(&self) -> usize {
+        self.backlog.len()
+    }
+
+    /// Sends a batch and sees to what comes back.
+    fn send(&mut self, cx: &mut LaneContext<'_>, path: &mut Datapath, batch: &mut NblBatch, wire: &mut FrameBatch) {
+        if batch.is_empty() {
+            return;
+        }
+        let mut done = core::mem::take(&mut self.done);
+        path.send(cx, batch, &mut done, wire);
+        self.complete(cx, path, &mut done, wire);
+        self.done = done;
+    }
+
+    /// Counts what was sent. What the NIC gave back whole is sealed in software under a new sequence number and sent again, without asking the NIC.
+    fn complete(&mut self, cx: &mut LaneContext<'_>, path: &mut Datapath, done: &mut NblBatch, wire: &mut FrameBatch) {
+        let mut again = core::mem::take(&mut self.again);
+        for nbl in done.drain(..) {
+            if nbl.status.is_success() {
+                Self::count(&self.counters.outbound, &nbl);
+            } else {
+                again.push(nbl);
+            }
+        }
+        if !again.is_empty() {
+            self.reseal(cx, &mut again);
+            path.send(cx, &mut again, done, wire);
+            for nbl in done.drain(..) {
+                match nbl.status {
+                    status if status.is_success() => Self::count(&self.counters.outbound, &nbl),
+                    Status::RESET_IN_PROGRESS | Status::PAUSED | Status::ADAPTER_REMOVED if self.backlog.len() < BACKLOG => self.backlog.push_back(nbl),
+                    Status::RESET_IN_PROGRESS | Status::PAUSED | Status::ADAPTER_REMOVED => self.end(cx, nbl, DropReason::BacklogFull),
+                    _ => self.end(cx, nbl, DropReason::Refused),
+                }
+            }
+        }
+        self.again = again;
+    }
+
+    fn send_backlog(&mut self, cx: &mut LaneContext<'_>, path: &mut Datapath, wire: &mut FrameBatch) {
+        if path.state() != ndis::AdapterState::Running {
+            return;
+        }
+        // What waits is in clear by policy, or sealed: there is nothing to do but to send it.
+        let mut batch: NblBatch = self.backlog.drain(..).collect();
+        self.send(cx, path, &mut batch, wire);
+    }
+
+    /// Makes lists that came back fit to be sent without the NIC's help: those that it was to seal get new numbers and are sealed here.
+    fn reseal(&mut self, cx: &mut LaneContext<'_>, lists: &mut NblBatch) {
+        let guard = self.sad.enter();
+        for chunk in lists.chunks_mut(CHUNK) {
+            let mut jobs: SealBatch<'_, P::Key> = ArrayVec::new();
+            let mut owners: ArrayVec<usize, CHUNK> = ArrayVec::new();
+            for (place, nbl) in chunk.iter_mut().enumerate() {
+                let mut mark = Mark::read(nbl);
+                if mark.work != Work::Offload {
+                    continue;
+                }
+                self.counters.outbound.retried.add(1);
+                nbl.oob.clear();
+                let Some(sa) = mark.sa.and_then(|handle| guard.get(handle)) else {
+                    mark.work = Work::Dropped(DropReason::NoSa);
+                    mark.write(nbl);
+                    continue;
+                };
+                let Some(sequence) = take_one(sa) else {
+                    mark.work = Work::Dropped(DropReason::SequenceExhausted);
+                    mark.write(nbl);
+                    continue;
+                };
+                mark.work = Work::Software;
+                mark.write(nbl);
+                let esp = nbl.buffer.as_mut_slice().get_mut(usize::from(mark.esp)..).unwrap_or_default();
+                if let Some(number) = esp.get_mut(4..8) {
+                    number.copy_from_slice(&(sequence as u32).to_be_bytes());
+                }
+                match seal_job(&sa.esp, esp, sequence) {
+                    Some(job) => {
+                        jobs.push(job);
+                        owners.push(place);
+                    }
+                    None => nbl.protocol_reserved[1] = dropped_word(mark, DropReason::Malformed),
+                }
+            }
+            self.shared.provider.seal(&mut jobs);
+            let bad = refused(&jobs, &owners);
+            drop(jobs);
+            for place in bad {
+                mark_dropped(&mut chunk[place], DropReason::Refused);
+            }
+        }
+        drop(guard);
+        self.drop_marked(cx, lists);
+    }
+
+    /// Takes the lists that ended on the way out of a batch, and counts them.
+    fn drop_marked(&mut self, cx: &mut LaneContext<'_>, batch: &mut NblBatch) {
+        let counters = &self.counters.outbound;
+        batch.retain_mut(|nbl| match Mark::read(nbl) {
+            Mark { work: Work::Dropped(reason), length, .. } => {
+                counters.dropped[reason as usize].add(length as usize);
+                cx.pool.give(core::mem::take(&mut nbl.buffer));
+                false
+            }
+            _ => true,
+        });
+    }
+
+    fn end(&mut self, cx: &mut LaneContext<'_>, nbl: NetBufferList, reason: DropReason) {
+        self.counters.outbound.dropped[reason as usize].add(Mark::read(&nbl).length as usize);
+        cx.pool.give(nbl.buffer);
+    }
+
+    fn count(counters: &WayCounters, nbl: &NetBufferList) {
+        let mark = Mark::read(nbl);
+        let tally = match mark.work {
+            Work::Clear => &counters.clear,
+            Work::Software => &counters.software,
+            Work::Offload => &counters.offloaded,
+            Work::Dropped(reason) => &counters.dropped[reason as usize],
+        };
+        tally.add(mark.length as usize);
+    }
+}
+
+impl<'a, P: Provider> Stage<'a, P> {
+    /// First stage: what policy does with a packet. `None`: its mark says it all.
+    fn decide(&mut self, snapshot: &Snapshot, guard: &'a sa_table::Guard<'_, Sa<P>>, nbl: &mut NetBufferList, place: usize) -> Option<Plan<'a, P>> {
+        let frame = nbl.buffer.as_slice();
+        let length = frame.len();
+        let mut mark = Mark::clear(length);
+        let Some(l3) = l3_offset(self.shared.medium, frame) else {
+            self.counters.seen.add(length);
+            if snapshot.spd.non_ip != Action::Bypass {
+                mark.work = Work::Dropped(DropReason::Policy);
+            }
+            mark.write(nbl);
+            return None;
+        };
+        nbl.l3_offset = l3 as u16;
+        let Ok(parsed) = ParsedIp::parse(&frame[l3..]) else {
+            self.counters.seen.add(length - l3);
+            mark.length = (length - l3) as u32;
+            mark.work = Work::Dropped(DropReason::Malformed);
+            mark.write(nbl);
+            return None;
+        };
+        mark.length = parsed.total_len() as u32;
+        self.counters.seen.add(parsed.total_len());
+        let (sa, work) = match snapshot.spd.outbound(&flow(&parsed)) {
+            Action::Bypass => (None, Work::Clear),
+            Action::Discard => (None, Work::Dropped(DropReason::Policy)),
+            Action::Protect(handle) => match handle.and_then(|handle| Some((handle, guard.get(handle)?))) {
+                None => (None, Work::Dropped(DropReason::NoSa)),
+                Some((_, sa)) if matches!(sa.role, Role::Inbound { .. }) => (None, Work::Dropped(DropReason::NoSa)),
+                Some((handle, sa)) => (Some((handle, sa)), Work::Software),
+            },
+        };
+        mark.work = work;
+        mark.sa = sa.map(|(handle, _)| handle);
+        mark.write(nbl);
+        let (handle, sa) = sa?;
+        // The link's padding would be protected, too.
+        nbl.buffer.trim_back(parsed.padding_len());
+        Some(Plan { place, handle, sa, parsed, sequence: 0 })
+    }
+
+    /// Second stage: lifetimes, and sequence numbers with one atomic addition for a run of packets of one SA. Plans that get none leave the list.
+    fn number(&mut self, plans: &mut ArrayVec<Plan<'a, P>, CHUNK>, batch: &mut NblBatch) {
+        plans.retain(|plan| {
+            let refused = match plan.sa.lifetime.admit(plan.parsed.total_len() as u64, self.now) {
+                Life::Good => return true,
+                life @ Life::SoftReached => {
+                    self.news.push(LaneNews::Life(plan.handle, life));
+                    return true;
+                }
+                life @ Life::HardReached => {
+                    self.news.push(LaneNews::Life(plan.handle, life));
+                    DropReason::Expired
+                }
+                Life::Over => match &plan.sa.role {
+                    Role::Outbound { sequence, .. } if sequence.remaining() == 0 => DropReason::SequenceExhausted,
+                    _ => DropReason::Expired,
+                },
+            };
+            mark_dropped(&mut batch[plan.place], refused);
+            false
+        });
+        let mut at = 0;
+        while at < plans.len() {
+            let (handle, sa) = (plans[at].handle, plans[at].sa);
+            let run = plans[at..].iter().take_while(|plan| plan.handle == handle).count();
+            let Role::Outbound { sequence, .. } = &sa.role else { return };
+            // Near the end of the numbers the packets take them one by one, so that the last of them are of use.
+            match sequence.take(run as u32) {
+                Ok(first) => {
+                    for (plan, number) in plans[at..at + run].iter_mut().zip(first..) {
+                        plan.sequence = number;
+                    }
+                    self.watch(handle, sa, first + run as u64 - 1);
+                }
+                Err(_) => {
+                    for plan in &mut plans[at..at + run] {
+                        plan.sequence = sequence.take(1).unwrap_or(0);
+                    }
+                }
+            }
+            let bytes = plans[at..at + run].iter().map(|plan| plan.parsed.total_len() as u64).sum();
+            sa.lifetime.account(run as u64, bytes);
+            at += run;
+        }
+        plans.retain(|plan| {
+            if plan.sequence != 0 {
+                return true;
+            }
+            if plan.sa.lifetime.end() == Life::HardReached {
+                self.news.push(LaneNews::SequenceExhausted(plan.handle));
+            }
+            mark_dropped(&mut batch[plan.place], DropReason::SequenceExhausted);
+            false
+        });
+    }
+
+    /// Says when the owner should replace the SA, and when the NIC should hear of a new high half (OV2-TRANS-5).
+    fn watch(&mut self, handle: Handle, sa: &Sa<P>, last: u64) {
+        if sa.extended() {
+            let high = (last >> 32) as u32;
+            if sa.nic_high.load(Ordering::Relaxed) != high && sa.offload_handle().is_some() {
+                sa.nic_high.store(high, Ordering::Relaxed);
+                self.news.push(LaneNews::HighHalf(handle));
+            }
+        }
+        let limit = if sa.extended() { u64::MAX } else { u64::from(u32::MAX) };
+        if last >= limit / 10 * 9 && !sa.sequence_told.swap(true, Ordering::Relaxed) {
+            self.news.push(LaneNews::SequenceLow(handle));
+        }
+    }
+
+    /// Third stage: headers and trailer, and whether the NIC shall do the rest.
+    fn frame(&mut self, plans: &ArrayVec<Plan<'a, P>, CHUNK>, batch: &mut NblBatch) {
+        for plan in plans {
+            let nbl = &mut batch[plan.place];
+            let (sa, l3) = (plan.sa, usize::from(nbl.l3_offset));
+            let Role::Outbound { outer, .. } = &sa.role else { continue };
+            let layout = EspLayout { iv: sa.esp.iv_length(), icv: sa.esp.icv_length(), alignment: sa.esp.alignment() };
+            let framed = encapsulate(&mut nbl.buffer, l3, &plan.parsed, outer.as_ref(), layout, sa.spi.to_be_bytes(), plan.sequence as u32);
+            let framed = match framed {
+                Ok(framed) => framed,
+                Err(reason) => {
+                    mark_dropped(nbl, reason);
+                    continue;
+                }
+            };
+            let mut mark = Mark::read(nbl);
+            mark.esp = (l3 + framed.esp) as u16;
+            let handle = sa.offload_handle().filter(|_| outer.is_some() || self.shared.capabilities.cover(&plan.parsed));
+            if let Some(handle) = handle
+                && let Ok(esp_header_offset) = u8::try_from(framed.esp / 4)
+            {
+                nbl.oob.set_offload_handle(Some(handle));
+                nbl.oob.set_header_transmit(HeaderTransmit {
+                    next_header: framed.next_header,
+                    pad_length: framed.pad_length,
+                    ah_header_offset: 0,
+                    esp_header_offset,
+                });
+                mark.work = Work::Offload;
+            }
+            mark.write(nbl);
+        }
+    }
+
+    /// Last stage: what the NIC does not do.
+    fn seal(&mut self, plans: &ArrayVec<Plan<'a, P>, CHUNK>, batch: &mut NblBatch) {
+        let mut jobs: SealBatch<'_, P::Key> = ArrayVec::new();
+        let mut owners: ArrayVec<usize, CHUNK> = ArrayVec::new();
+        let mut lists = batch.iter_mut();
+        let mut next = 0;
+        for plan in plans {
+            let Some(nbl) = lists.nth(plan.place - next) else { break };
+            next = plan.place + 1;
+            let mark = Mark::read(nbl);
+            if mark.work != Work::Software {
+                continue;
+            }
+            let esp = nbl.buffer.as_mut_slice().get_mut(usize::from(mark.esp)..).unwrap_or_default();
+            match seal_job(&plan.sa.esp, esp, plan.sequence) {
+                Some(job) => {
+                    jobs.push(job);
+                    owners.push(plan.place);
+                }
+                None => nbl.protocol_reserved[1] = dropped_word(mark, DropReason::Malformed),
+            }
+        }
+        self.shared.provider.seal(&mut jobs);
+        let bad = refused(&jobs, &owners);
+        drop(jobs);
+        for place in bad {
+            mark_dropped(&mut batch[place], DropReason::Refused);
+        }
+    }
+}
+
+/// The packets that the provider would not seal: a length beyond its limits, if anything. There is no clear text in them, and they are not sent.
+fn refused<K>(jobs: &[SealJob<'_, K>], owners: &[usize]) -> ArrayVec<usize, CHUNK> {
+    jobs.iter().zip(owners).filter(|(job, _)| !job.verdict.is_good()).map(|(_, &owner)| owner).collect()
+}
+
+/// What selectors look at.
+pub(crate) fn flow(parsed: &ParsedIp) -> Flow {
+    Flow { source: parsed.src(), destination: parsed.dst(), protocol: parsed.protocol(), ports: parsed.ports() }
+}
+
+fn take_one<P: Provider>(sa: &Sa<P>) -> Option<u64> {
+    match &sa.role {
+        Role::Outbound { sequence, .. } => sequence.take(1).ok(),
+        Role::Inbound { .. } => None,
+    }
+}
+
+fn seal_job<'a, P: Provider>(esp: &'a EspSa<P>, packet: &'a mut [u8], sequence: u64) -> Option<SealJob<'a, P::Key>> {
+    esp.seal_job(packet, sequence).ok()
+}
+
+fn mark_dropped(nbl: &mut NetBufferList, reason: DropReason) {
+    nbl.protocol_reserved[1] = dropped_word(Mark::read(nbl), reason);
+}
+
+fn dropped_word(mark: Mark, reason: DropReason) -> u64 {
+    let mut nbl = NetBufferList::default();
+    Mark { work: Work::Dropped(reason), ..mark }.write(&mut nbl);
+    nbl.protocol_reserved[1]
+}

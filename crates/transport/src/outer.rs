@@ -1,0 +1,171 @@
+//! Outer headers of tunnels (RFC 4301 section 5.1.2) and the fields that pass between outer and inner header.
+
+use packet::{IpAddress, IpProtocol, checksum};
+
+/// Hop limit of outer headers.
+const TTL: u8 = 64;
+/// ECN codepoint "congestion experienced" (RFC 3168).
+const CE: u8 = 0b11;
+/// The ECN bits of a traffic class.
+const ECN: u8 = 0b11;
+
+/// What an inner header hands to the outer one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inner {
+    /// DSCP and ECN.
+    pub(crate) traffic_class: u8,
+    /// Whether routers must not fragment it; always so for IPv6.
+    pub(crate) dont_fragment: bool,
+}
+
+impl Inner {
+    /// Reads an IP header whose version and length have been checked.
+    #[inline]
+    pub(crate) fn read(ip: &[u8]) -> Self {
+        match ip {
+            [first, traffic_class, _, _, _, _, flags, ..] if first >> 4 == 4 => Self { traffic_class: *traffic_class, dont_fragment: flags & 0x40 != 0 },
+            [first, second, ..] => Self { traffic_class: (first << 4) | (second >> 4), dont_fragment: true },
+            _ => Self { traffic_class: 0, dont_fragment: true },
+        }
+    }
+}
+
+/// The outer IP header of a tunnel SA, ready but for what each packet brings.
+#[derive(Clone, Debug)]
+pub(crate) struct OuterHeader {
+    bytes: [u8; 40],
+    length: u8,
+}
+
+impl OuterHeader {
+    /// A header from `source` to `destination`, which are of one version.
+    pub(crate) fn new(source: IpAddress, destination: IpAddress, protocol: IpProtocol) -> Self {
+        let mut bytes = [0; 40];
+        let length = if source.is_v4() {
+            bytes[0] = 0x45;
+            bytes[8] = TTL;
+            bytes[9] = protocol.0;
+            bytes[12..16].copy_from_slice(source.as_bytes());
+            bytes[16..20].copy_from_slice(destination.as_bytes());
+            20
+        } else {
+            bytes[0] = 0x60;
+            bytes[6] = protocol.0;
+            bytes[7] = TTL;
+            bytes[8..24].copy_from_slice(source.as_bytes());
+            bytes[24..40].copy_from_slice(destination.as_bytes());
+            40
+        };
+        Self { bytes, length }
+    }
+
+    /// Length in bytes: 20 or 40.
+    #[inline]
+    pub(crate) const fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// Whether it is an IPv4 header.
+    #[inline]
+    pub(crate) const fn is_v4(&self) -> bool {
+        self.length == 20
+    }
+
+    /// Writes the header into the first [`OuterHeader::len`] bytes of `out`, for a packet of `total` bytes including it.
+    ///
+    /// DSCP and ECN are the inner ones (RFC 6040, normal mode), and so is DF. `identification` matters only to routers that fragment.
+    #[inline]
+    pub(crate) fn write(&self, out: &mut [u8], total: u16, inner: Inner, identification: u16) {
+        let header = &mut out[..self.len()];
+        header.copy_from_slice(&self.bytes[..self.len()]);
+        if self.is_v4() {
+            header[1] = inner.traffic_class;
+            header[2..4].copy_from_slice(&total.to_be_bytes());
+            header[4..6].copy_from_slice(&identification.to_be_bytes());
+            header[6] = if inner.dont_fragment { 0x40 } else { 0 };
+            let sum = checksum::checksum(header);
+            header[10..12].copy_from_slice(&sum.to_be_bytes());
+        } else {
+            header[0] |= inner.traffic_class >> 4;
+            header[1] = inner.traffic_class << 4;
+            header[4..6].copy_from_slice(&(total - 40).to_be_bytes());
+        }
+    }
+}
+
+/// Hands the congestion mark of the outer header to the inner one (RFC 6040 section 4.2). `inner` is an IP packet whose header has been checked.
+///
+/// Returns false if the packet must be dropped: marked by a router although its sender does not understand marks.
+#[inline]
+pub(crate) fn merge_ecn(outer_class: u8, inner: &mut [u8]) -> bool {
+    if outer_class & ECN != CE {
+        return true;
+    }
+    let inner_ecn = Inner::read(inner).traffic_class & ECN;
+    if inner_ecn == 0 {
+        return false;
+    }
+    if inner_ecn != CE {
+        if inner[0] >> 4 == 4 {
+            let old = u16::from_be_bytes([inner[0], inner[1]]);
+            inner[1] |= CE;
+            let new = u16::from_be_bytes([inner[0], inner[1]]);
+            let sum = checksum::update_word(u16::from_be_bytes([inner[10], inner[11]]), old, new);
+            inner[10..12].copy_from_slice(&sum.to_be_bytes());
+        } else {
+            inner[1] |= CE << 4;
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use packet::{Ipv4Packet, Ipv6Packet};
+
+    use super::*;
+
+    fn outer(source: &str, destination: &str) -> OuterHeader {
+        OuterHeader::new(source.parse().unwrap(), destination.parse().unwrap(), IpProtocol::ESP)
+    }
+
+    #[test]
+    fn an_ipv4_header_is_whole() {
+        let mut bytes = [0xff; 60];
+        outer("192.0.2.1", "192.0.2.2").write(&mut bytes, 60, Inner { traffic_class: 0xb9, dont_fragment: true }, 0x1234);
+        let header = Ipv4Packet::new(&bytes[..]).unwrap();
+        assert!(header.verify_checksum());
+        assert_eq!((header.total_len(), header.traffic_class(), header.identification()), (60, 0xb9, 0x1234));
+        assert!(header.dont_fragment() && !header.more_fragments());
+        assert_eq!((header.protocol(), header.ttl()), (IpProtocol::ESP, 64));
+        assert_eq!((header.src().to_string(), header.dst().to_string()), ("192.0.2.1".into(), "192.0.2.2".into()));
+    }
+
+    #[test]
+    fn an_ipv6_header_is_whole() {
+        let mut bytes = [0xff; 80];
+        outer("2001:db8::1", "2001:db8::2").write(&mut bytes, 80, Inner { traffic_class: 0xb9, dont_fragment: true }, 7);
+        let header = Ipv6Packet::new(&bytes[..]).unwrap();
+        assert_eq!((header.payload_len(), header.traffic_class(), header.flow_label()), (40, 0xb9, 0));
+        assert_eq!((header.next_header(), header.hop_limit()), (IpProtocol::ESP, 64));
+        assert_eq!((header.src().to_string(), header.dst().to_string()), ("2001:db8::1".into(), "2001:db8::2".into()));
+    }
+
+    /// RFC 6040 figure 4, the columns of outer CE and outer not-CE.
+    #[test]
+    fn congestion_marks_come_in() {
+        for (inner_ecn, outer_ecn, expected) in
+            [(0, 0, Some(0)), (0, 3, None), (1, 3, Some(3)), (2, 3, Some(3)), (3, 3, Some(3)), (2, 0, Some(2)), (3, 0, Some(3)), (2, 1, Some(2))]
+        {
+            let mut v4 = [0; 20];
+            outer("10.0.0.1", "10.0.0.2").write(&mut v4, 20, Inner { traffic_class: 0x28 | inner_ecn, dont_fragment: false }, 0);
+            let mut v6 = [0; 40];
+            outer("::1", "::2").write(&mut v6, 40, Inner { traffic_class: 0x28 | inner_ecn, dont_fragment: true }, 0);
+            for inner in [&mut v4[..], &mut v6[..]] {
+                let kept = merge_ecn(0x28 | outer_ecn, inner);
+                assert_eq!(kept.then(|| Inner::read(inner).traffic_class), expected.map(|ecn| 0x28 | ecn), "{inner_ecn} in {outer_ecn}");
+            }
+            assert!(Ipv4Packet::new(&v4[..]).unwrap().verify_checksum());
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What an SA is made from: the parameters that key management or a file hands in.
+
+use core::time::Duration;
+
+use ipsec::{Authentication, Encryption};
+use ndis::{Direction, Operation};
+use packet::{IpAddress, Spi};
+use secret::SecretBytes;
+
+use crate::selector::Selector;
+
+/// Mode of an SA (RFC 4301 section 4.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Protects what the packet's own IP header carries.
+    Transport,
+    /// Protects whole packets inside an outer one.
+    Tunnel,
+}
+
+/// Whether an SA may or must be offloaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OffloadPolicy {
+    /// Offloaded if the adapter can, otherwise done in software.
+    #[default]
+    Prefer,
+    /// Never offloaded.
+    Forbid,
+}
+
+/// Limits of an SA's life (RFC 4301 section 4.4.2.1); `None` = no such limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of protected packets: of what was given to be protected, or taken out.
+    pub bytes: Option<u64>,
+    /// Packets.
+    pub packets: Option<u64>,
+    /// Time since the SA was added.
+    pub time: Option<Duration>,
+}
+
+impl Limits {
+    /// No limit.
+    pub const NONE: Self = Self { bytes: None, packets: None, time: None };
+}
+
+/// One security association of a bundle.
+#[derive(Debug)]
+pub struct AssociationParameters {
+    /// ESP or AH.
+    pub operation: Operation,
+    /// Security parameters index.
+    pub spi: Spi,
+    /// Encryption; [`Encryption::Null`] for AH.
+    pub encryption: Encryption,
+    /// Its key; for combined algorithms followed by the salt.
+    pub encryption_key: SecretBytes,
+    /// Length of the ICV in bytes, of combined algorithms.
+    pub icv_length: u8,
+    /// Authentication.
+    pub authentication: Authentication,
+    /// Its key; for AES-GMAC followed by the salt.
+    pub authentication_key: SecretBytes,
+    /// Whether sequence numbers are 64 bit.
+    pub extended_sequence_numbers: bool,
+    /// Inbound: high half of the first packet's number, taken as it stands. Outbound: high half of the number last used.
+    pub sequence_number_high: u32,
+    /// Outbound: low half of the number last used.
+    pub sequence_number: u32,
+}
+
+/// UDP encapsulation of an SA (RFC 3948).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UdpEncapsulation {
+    /// Source port; not looked at on inbound packets.
+    pub source_port: u16,
+    /// Destination port.
+    pub destination_port: u16,
+}
+
+/// An SA bundle as the transport takes it.
+#[derive(Debug)]
+pub struct SaParameters {
+    /// Its name: in messages and events.
+    pub name: String,
+    /// Inbound or outbound.
+    pub direction: Direction,
+    /// Mode.
+    pub mode: Mode,
+    /// Source address; for a tunnel that of the outer header. Unspecified: inbound any; outbound transport mode: the packet's own.
+    pub source: IpAddress,
+    /// Destination address; for a tunnel that of the outer header. Unspecified: transport mode only, any.
+    pub destination: IpAddress,
+    /// One association, or two: ESP first, then AH.
+    pub associations: Vec<AssociationParameters>,
+    /// Which packets may travel under it, as seen in their own direction; empty = transport mode: those between its addresses; tunnel mode: all.
+    pub selectors: Vec<Selector>,
+    /// Size of the replay window in packets; 0 switches the check off.
+    pub replay_window: u32,
+    /// XORed with the sequence number to make the IVs of counter modes (OV2-SEND-7).
+    pub iv_mask: u64,
+    /// UDP encapsulation.
+    pub udp_encapsulation: Option<UdpEncapsulation>,
+    /// Name of the tunnel bundle that this transport bundle travels in.
+    pub inside: Option<String>,
+    /// Takes encryption without authentication (OV2-COMB-2).
+    pub allow_unauthenticated: bool,
+    /// Takes SPIs 1 to 255, which RFC 4303 reserves.
+    pub allow_reserved_spi: bool,
+    /// At these limits the owner is told, and should replace the SA.
+    pub soft_limits: Limits,
+    /// At these limits the SA ends.
+    pub hard_limits: Limits,
+    /// Whether it may be offloaded.
+    pub offload: OffloadPolicy,
+}
+
+impl SaParameters {
+    /// The default size of the replay window (OV2-TRANS-3).
+    pub const DEFAULT_REPLAY_WINDOW: u32 = 64;
+}

@@ -1,0 +1,112 @@
+//! The security policy database (RFC 4301 section 4.4.1): which packets are protected, bypassed or discarded.
+
+use ndis::Direction;
+use sa_table::Handle;
+
+use crate::selector::{Flow, Selector};
+
+/// What happens to a packet that a policy is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Outbound: protected by this SA. Inbound: must have been protected by an SA whose selectors it fits; in clear it is dropped.
+    Protect(Option<Handle>),
+    /// Passes as it is.
+    Bypass,
+    /// Is dropped.
+    Discard,
+}
+
+/// An entry of the database.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Which packets it is about, by direction.
+    pub direction: Direction,
+    /// Which packets it is about; any of these. Empty = all.
+    pub selectors: Vec<Selector>,
+    /// What happens to them.
+    pub action: Action,
+}
+
+impl Policy {
+    fn matches(&self, direction: Direction, flow: &Flow) -> bool {
+        self.direction == direction && (self.selectors.is_empty() || self.selectors.iter().any(|selector| selector.matches(flow)))
+    }
+}
+
+/// The ordered database. A lane works with a snapshot of it and takes a new one when the transport says that it changed.
+#[derive(Clone, Debug)]
+pub struct Spd {
+    policies: Vec<Policy>,
+    /// What happens to packets that no policy is about; RFC 4301 section 5: they are discarded.
+    pub default_outbound: Action,
+    /// The same for packets that come in without protection.
+    pub default_inbound: Action,
+    /// What happens to frames that are not IP, both ways.
+    pub non_ip: Action,
+}
+
+impl Spd {
+    /// No policies: everything is discarded.
+    pub const fn new() -> Self {
+        Self { policies: Vec::new(), default_outbound: Action::Discard, default_inbound: Action::Discard, non_ip: Action::Discard }
+    }
+
+    /// Adds a policy behind the others.
+    pub fn push(&mut self, policy: Policy) {
+        self.policies.push(policy);
+    }
+
+    /// The policies, in order.
+    pub fn policies(&self) -> &[Policy] {
+        &self.policies
+    }
+
+    /// The policies, in order, to be changed.
+    pub const fn policies_mut(&mut self) -> &mut Vec<Policy> {
+        &mut self.policies
+    }
+
+    /// What the first policy about an outbound packet says.
+    #[inline]
+    pub fn outbound(&self, flow: &Flow) -> Action {
+        self.first(Direction::Outbound, flow).unwrap_or(self.default_outbound)
+    }
+
+    /// What the first policy about a packet that came in without protection says.
+    #[inline]
+    pub fn inbound_clear(&self, flow: &Flow) -> Action {
+        self.first(Direction::Inbound, flow).unwrap_or(self.default_inbound)
+    }
+
+    fn first(&self, direction: Direction, flow: &Flow) -> Option<Action> {
+        self.policies.iter().find(|policy| policy.matches(direction, flow)).map(|policy| policy.action)
+    }
+}
+
+impl Default for Spd {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use packet::IpProtocol;
+
+    use super::*;
+
+    #[test]
+    fn the_first_policy_decides_and_nothing_is_let_through_by_default() {
+        let flow = Flow { source: "10.0.0.1".parse().unwrap(), destination: "10.0.0.2".parse().unwrap(), protocol: IpProtocol::ICMP, ports: None };
+        let mut spd = Spd::new();
+        assert_eq!((spd.outbound(&flow), spd.inbound_clear(&flow)), (Action::Discard, Action::Discard));
+        let icmp = Selector { protocol: Some(IpProtocol::ICMP), ..Selector::ANY };
+        spd.push(Policy { direction: Direction::Outbound, selectors: vec![icmp], action: Action::Bypass });
+        spd.push(Policy { direction: Direction::Outbound, selectors: vec![], action: Action::Protect(None) });
+        assert_eq!(spd.outbound(&flow), Action::Bypass);
+        assert_eq!(spd.outbound(&Flow { protocol: IpProtocol::UDP, ..flow }), Action::Protect(None));
+        assert_eq!(spd.inbound_clear(&flow), Action::Discard, "outbound policies say nothing of inbound packets");
+        spd.policies_mut().swap(0, 1);
+        assert_eq!(spd.outbound(&flow), Action::Protect(None));
+    }
+}

@@ -1,0 +1,409 @@
+//! The transport: what NDIS calls the overlying protocol driver. This is its control side; packets go through its [lanes](crate::TransportLane).
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ipsec::{Crypto, Provider};
+use ndis::{BindParameters, Binding, DirectOidRequest, Direction, Offload, Protocol, Status, StatusIndication};
+use packet::{IpAddress, Medium, Spi, Time};
+use sa_table::{Handle, InsertError, SaTable, Seed};
+
+use crate::event::{AuditEvent, SaEvent, SaEventKind};
+use crate::lane::TransportLane;
+use crate::lifetime::Life;
+use crate::offload::{OffloadCounts, OffloadManager, OffloadReason, PacketCapabilities};
+use crate::parameters::{Mode, SaParameters};
+use crate::sa::{Role, Sa, SaError};
+use crate::selector::Selector;
+use crate::spd::{Policy, Spd};
+use crate::verdict::{LaneCounters, WayCounts};
+
+/// How many audit events are kept for whoever reads them; the oldest give way. Counters lose nothing.
+const AUDIT_KEPT: usize = 1024;
+/// How many SA events are kept; more than two per SA and life never happen.
+const EVENTS_KEPT: usize = 1 << 20;
+
+/// What a transport is made with.
+#[derive(Debug)]
+pub struct TransportConfig {
+    /// What its frames begin with; must be what its adapters have.
+    pub medium: Medium,
+    /// Most SAs.
+    pub capacity: usize,
+    /// Secret of the SAD's hash, from the system's random generator.
+    pub seed: Seed,
+    /// What becomes of packets that come in and match no SA.
+    pub clear: ClearPolicy,
+}
+
+/// What becomes of received packets that match no SA.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClearPolicy {
+    /// The security policy database decides: what must be protected is dropped when it comes in clear (RFC 4301 section 5.2).
+    #[default]
+    Decide,
+    /// All of them are passed up; whoever gets them must not take them for protected. For captures.
+    PassAll,
+}
+
+/// A lane's news for the control side.
+pub(crate) enum LaneNews {
+    /// The NIC asked to delete the SA that a packet came over.
+    DeleteRequested(Handle),
+    /// The high half of the SA's sequence numbers has changed.
+    HighHalf(Handle),
+    /// A lifetime limit was reached.
+    Life(Handle, Life),
+    /// Nine tenths of the sequence numbers are used.
+    SequenceLow(Handle),
+    /// The last sequence number was used.
+    SequenceExhausted(Handle),
+}
+
+/// What the control side and all lanes share.
+pub(crate) struct Shared<P: Provider> {
+    pub(crate) provider: P,
+    pub(crate) medium: Medium,
+    pub(crate) clear: ClearPolicy,
+    pub(crate) sad: SaTable<Sa<P>>,
+    /// Changes with every change of `snapshot`: a lane looks at it once a batch.
+    pub(crate) epoch: AtomicU64,
+    snapshot: Mutex<Arc<Snapshot>>,
+    pub(crate) capabilities: Arc<PacketCapabilities>,
+    manager: Mutex<OffloadManager<P>>,
+    lanes: Mutex<Vec<Arc<LaneCounters>>>,
+    news: Mutex<Vec<LaneNews>>,
+    events: Mutex<VecDeque<SaEvent>>,
+    audit: Mutex<VecDeque<AuditEvent>>,
+}
+
+/// What lanes decide by.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) spd: Spd,
+    /// Destinations of inbound SAs: where a later fragment of ESP, which shows no SPI, may belong. Sorted.
+    pub(crate) destinations: Vec<IpAddress>,
+}
+
+impl<P: Provider> Shared<P> {
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&lock(&self.snapshot))
+    }
+
+    pub(crate) fn tell(&self, news: &mut Vec<LaneNews>) {
+        lock(&self.news).append(news);
+    }
+
+    pub(crate) fn audit(&self, events: &mut Vec<AuditEvent>) {
+        let mut audit = lock(&self.audit);
+        for event in events.drain(..) {
+            if audit.len() == AUDIT_KEPT {
+                audit.pop_front();
+            }
+            audit.push_back(event);
+        }
+    }
+
+    fn event(&self, sa: Handle, kind: SaEventKind, time: Time) {
+        let Ok(name) = self.sad.with(sa, |sa| Arc::clone(&sa.name)) else { return };
+        let mut events = lock(&self.events);
+        if events.len() < EVENTS_KEPT {
+            events.push_back(SaEvent { time, sa, name, kind });
+        }
+    }
+
+    fn publish(&self, change: impl FnOnce(&mut Spd)) {
+        let mut snapshot = lock(&self.snapshot);
+        let mut spd = snapshot.spd.clone();
+        change(&mut spd);
+        let mut destinations = Vec::new();
+        self.sad.for_each(|_, sa| {
+            if matches!(sa.role, Role::Inbound { .. }) {
+                destinations.push(sa.parameters().destination);
+            }
+        });
+        destinations.sort_unstable();
+        destinations.dedup();
+        *snapshot = Arc::new(Snapshot { spd, destinations });
+        self.epoch.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// How an SA is doing.
+#[derive(Clone, Debug)]
+pub struct SaStatus {
+    /// Its handle.
+    pub handle: Handle,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Direction.
+    pub direction: Direction,
+    /// Mode.
+    pub mode: Mode,
+    /// SPI.
+    pub spi: Spi,
+    /// Source address.
+    pub source: IpAddress,
+    /// Destination address.
+    pub destination: IpAddress,
+    /// What it may carry; empty = everything.
+    pub selectors: Vec<Selector>,
+    /// Highest sequence number used or verified.
+    pub sequence: u64,
+    /// Packets carried.
+    pub packets: u64,
+    /// Bytes carried.
+    pub bytes: u64,
+    /// Why it is, or is not, offloaded.
+    pub offload: OffloadReason,
+}
+
+/// The transport. Clones are the same transport.
+///
+/// Everything here may be called from any thread, and from time to time [`Transport::service`] should be.
+pub struct Transport<P: Provider = Crypto> {
+    shared: Arc<Shared<P>>,
+}
+
+impl<P: Provider> Clone for Transport<P> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<P: Provider> Transport<P> {
+    /// A transport without SAs and policies: it discards everything.
+    ///
+    /// # Errors
+    /// A capacity that the table does not take.
+    pub fn new(config: TransportConfig, provider: P) -> Result<Self, sa_table::CapacityError> {
+        let sad = SaTable::new(config.capacity, config.seed)?;
+        let capabilities = Arc::new(PacketCapabilities::default());
+        Ok(Self {
+            shared: Arc::new(Shared {
+                provider,
+                medium: config.medium,
+                clear: config.clear,
+                sad: sad.clone(),
+                epoch: AtomicU64::new(1),
+                snapshot: Mutex::new(Arc::new(Snapshot { spd: Spd::new(), destinations: Vec::new() })),
+                manager: Mutex::new(OffloadManager::new(sad, Arc::clone(&capabilities))),
+                capabilities,
+                lanes: Mutex::default(),
+                news: Mutex::default(),
+                events: Mutex::default(),
+                audit: Mutex::default(),
+            }),
+        })
+    }
+
+    /// Opens a lane: the data side of one worker.
+    pub fn open_lane(&self) -> TransportLane<P> {
+        let counters = Arc::new(LaneCounters::default());
+        lock(&self.shared.lanes).push(Arc::clone(&counters));
+        TransportLane::new(Arc::clone(&self.shared), counters)
+    }
+
+    /// Adds an SA, and offers it to the NIC. An outbound SA carries nothing until a policy names it.
+    ///
+    /// # Errors
+    /// [`SaError`]: nothing was added.
+    pub fn add_sa(&self, parameters: SaParameters, now: Time) -> Result<Handle, SaError> {
+        let shared = &*self.shared;
+        let sa = Sa::new(&shared.provider, parameters, now)?;
+        let name = sa.parameters().name.clone();
+        let (spi, destination, source) = (sa.spi, sa.parameters().destination, sa.parameters().source);
+        let keys = match sa.parameters().direction {
+            Direction::Inbound => vec![crate::sa::key(spi, destination)],
+            Direction::Outbound => Vec::new(),
+        };
+        // Two inbound SAs may share SPI and destination if every packet's source tells them apart (OV2-SA-4).
+        let conflicts = |_: &sa_table::Key, other: &Sa<P>| {
+            let theirs = other.parameters().source;
+            theirs == source || theirs.is_unspecified() || source.is_unspecified()
+        };
+        let handle = shared.sad.insert_unless(sa, &keys, conflicts).map_err(|error| match error {
+            InsertError::Full { .. } => SaError::Full { name },
+            _ => SaError::Duplicate { name, spi, destination },
+        })?;
+        shared.publish(|_| {});
+        lock(&shared.manager).add(handle);
+        Ok(handle)
+    }
+
+    /// Notes that two SAs are the two directions of one connection: when the NIC asks to delete the inbound one, both are (OV2-SA-8).
+    pub fn pair(&self, inbound: Handle, outbound: Handle) {
+        lock(&self.shared.manager).pair(inbound, outbound);
+    }
+
+    /// Removes an SA. Policies that name it protect by nothing then: their packets are dropped, never sent in clear. Returns whether it was there.
+    pub fn remove_sa(&self, sa: Handle) -> bool {
+        lock(&self.shared.manager).remove(sa);
+        let removed = self.shared.sad.remove(sa).is_ok();
+        self.shared.sad.reclaim(|_| {});
+        self.shared.publish(|_| {});
+        removed
+    }
+
+    /// Changes the security policy database; lanes see the change with their next batch.
+    pub fn set_policies(&self, change: impl FnOnce(&mut Spd)) {
+        self.shared.publish(change);
+    }
+
+    /// Adds a policy that protects by `sa` what the SA may carry, in the SA's direction, behind the policies that are there.
+    pub fn protect(&self, sa: Handle) {
+        let Ok((direction, selectors)) = self.shared.sad.with(sa, |sa| (sa.parameters().direction, sa.selectors().to_vec())) else {
+            return;
+        };
+        let action = crate::spd::Action::Protect((direction == Direction::Outbound).then_some(sa));
+        self.set_policies(|spd| spd.push(Policy { direction, selectors, action }));
+    }
+
+    /// How an SA is doing.
+    pub fn sa(&self, sa: Handle) -> Option<SaStatus> {
+        let offload = lock(&self.shared.manager).reason(sa)?;
+        self.shared.sad.with(sa, |found| status(sa, found, offload)).ok()
+    }
+
+    /// How all SAs are doing.
+    pub fn sas(&self) -> Vec<SaStatus> {
+        let manager = lock(&self.shared.manager);
+        let mut list = Vec::new();
+        self.shared.sad.for_each(|handle, sa| {
+            if let Some(offload) = manager.reason(handle) {
+                list.push(status(handle, sa, offload));
+            }
+        });
+        list
+    }
+
+    /// Packets that went out, summed over lanes.
+    pub fn outbound(&self) -> WayCounts {
+        self.sum(|counters| &counters.outbound)
+    }
+
+    /// Packets that came in, summed over lanes.
+    pub fn inbound(&self) -> WayCounts {
+        self.sum(|counters| &counters.inbound)
+    }
+
+    fn sum(&self, way: impl Fn(&LaneCounters) -> &crate::verdict::WayCounters) -> WayCounts {
+        let mut sum = WayCounts::default();
+        for lane in lock(&self.shared.lanes).iter() {
+            sum.add(way(lane));
+        }
+        sum
+    }
+
+    /// Requests to the NIC, counted.
+    pub fn offload_counts(&self) -> OffloadCounts {
+        lock(&self.shared.manager).counts()
+    }
+
+    /// The adapter's current configuration, as far as it was told; everything off without an adapter.
+    pub fn current_config(&self) -> Offload {
+        *lock(&self.shared.manager).config()
+    }
+
+    /// What the transport was told when it was bound.
+    pub fn bind_parameters(&self) -> Option<BindParameters> {
+        lock(&self.shared.manager).parameters().cloned()
+    }
+
+    /// SA events since the last call.
+    pub fn take_events(&self) -> Vec<SaEvent> {
+        lock(&self.shared.events).drain(..).collect()
+    }
+
+    /// Audit events since the last call: the newest, at most 1024.
+    pub fn take_audit(&self) -> Vec<AuditEvent> {
+        lock(&self.shared.audit).drain(..).collect()
+    }
+
+    /// What is due: requests to the NIC that the lanes' packets gave rise to, events, removed SAs that no lane uses any more.
+    pub fn service(&self, now: Time) {
+        let shared = &*self.shared;
+        let news = core::mem::take(&mut *lock(&shared.news));
+        for news in news {
+            match news {
+                LaneNews::DeleteRequested(sa) => {
+                    shared.event(sa, SaEventKind::DeleteRequested, now);
+                    lock(&shared.manager).delete_requested(sa);
+                }
+                LaneNews::HighHalf(sa) => lock(&shared.manager).update_high(sa),
+                LaneNews::SequenceLow(sa) | LaneNews::Life(sa, Life::SoftReached) => shared.event(sa, SaEventKind::SoftExpired, now),
+                LaneNews::Life(sa, _) => {
+                    shared.event(sa, SaEventKind::HardExpired, now);
+                    lock(&shared.manager).expired(sa);
+                }
+                LaneNews::SequenceExhausted(sa) => {
+                    shared.event(sa, SaEventKind::SequenceExhausted, now);
+                    lock(&shared.manager).expired(sa);
+                }
+            }
+        }
+        shared.sad.reclaim(|_| {});
+    }
+
+    /// What is due every second or so: lifetimes of SAs that carry nothing, and places of the NIC for those that carry most.
+    pub fn tick(&self, now: Time) {
+        let mut due = Vec::new();
+        self.shared.sad.for_each(|handle, sa| match sa.lifetime.check_time(now) {
+            life @ (Life::SoftReached | Life::HardReached) => due.push(LaneNews::Life(handle, life)),
+            Life::Good | Life::Over => {}
+        });
+        self.shared.tell(&mut due);
+        self.service(now);
+        lock(&self.shared.manager).rebalance(16);
+    }
+}
+
+fn status<P: Provider>(handle: Handle, sa: &Sa<P>, offload: OffloadReason) -> SaStatus {
+    SaStatus {
+        handle,
+        name: Arc::clone(&sa.name),
+        direction: sa.parameters().direction,
+        mode: sa.mode,
+        spi: sa.spi,
+        source: sa.parameters().source,
+        destination: sa.parameters().destination,
+        selectors: sa.selectors().to_vec(),
+        sequence: sa.sequence(),
+        packets: sa.lifetime.packets(),
+        bytes: sa.lifetime.bytes(),
+        offload,
+    }
+}
+
+impl<P: Provider> Protocol for Transport<P> {
+    fn bind(&self, parameters: BindParameters, binding: Binding) {
+        lock(&self.shared.manager).bind(parameters, binding);
+    }
+
+    fn unbind(&self) {
+        lock(&self.shared.manager).unbind();
+    }
+
+    fn status(&self, indication: StatusIndication) {
+        let mut manager = lock(&self.shared.manager);
+        match indication {
+            StatusIndication::TaskOffloadCurrentConfig(config) => manager.configure(*config),
+            // Capabilities only say what could be configured; a configuration that exceeds them is followed by a new one (OV2-CAP-11).
+            StatusIndication::TaskOffloadHardwareCapabilities(_) => {}
+            StatusIndication::ResetStart => manager.reset_started(),
+            StatusIndication::ResetEnd => manager.reset_ended(),
+            StatusIndication::AdapterRemoved => manager.unbind(),
+        }
+    }
+
+    fn direct_oid_complete(&self, status: Status, request: DirectOidRequest) {
+        lock(&self.shared.manager).complete(status, request);
+    }
+}
+
+/// A thread that panicked under one of these locks leaves nothing half done that matters more than going on: each holds a list or a map of which every
+/// single change is whole.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,294 @@
+//! What becomes of packets: verdicts, reasons, counters. Every packet ends in exactly one counter.
+
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use arrayvec::ArrayVec;
+use ndis::{CryptoStatus, Operation};
+use packet::Spi;
+
+/// Most IPsec headers of one packet: AH and ESP, in transport mode over tunnel mode.
+pub const MAX_ASSOCIATIONS: usize = 4;
+
+/// Why a packet was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum DropReason {
+    /// The ICV is wrong.
+    AuthFailed,
+    /// The packet's IPsec headers are not those of its SA.
+    InvalidProtocol,
+    /// Lengths or fields in the packet do not fit.
+    Malformed,
+    /// The packet was cut before it came here.
+    Truncated,
+    /// Its sequence number was received before.
+    Replayed,
+    /// Its sequence number is left of the replay window.
+    TooOld,
+    /// Policy discards it, or it is not what its SA may carry.
+    Policy,
+    /// A fragment, which cannot be protected or opened as it is.
+    Fragment,
+    /// A dummy packet of traffic flow confidentiality (next header 59).
+    Dummy,
+    /// It needs something that is not supported.
+    Unsupported,
+    /// The SA's sequence numbers are used up.
+    SequenceExhausted,
+    /// The SA's life is over.
+    Expired,
+    /// Policy protects it, and there is no SA to do so.
+    NoSa,
+    /// It would be longer than an IP packet can be, or than its buffer.
+    TooBig,
+    /// The adapter refused it although it asked for nothing.
+    Refused,
+    /// The adapter does not run, and the backlog is full.
+    BacklogFull,
+}
+
+impl DropReason {
+    /// All reasons, in order of their numbers.
+    pub const ALL: [Self; 16] = [
+        Self::AuthFailed,
+        Self::InvalidProtocol,
+        Self::Malformed,
+        Self::Truncated,
+        Self::Replayed,
+        Self::TooOld,
+        Self::Policy,
+        Self::Fragment,
+        Self::Dummy,
+        Self::Unsupported,
+        Self::SequenceExhausted,
+        Self::Expired,
+        Self::NoSa,
+        Self::TooBig,
+        Self::Refused,
+        Self::BacklogFull,
+    ];
+
+    /// The name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AuthFailed => "auth-failed",
+            Self::InvalidProtocol => "invalid-protocol",
+            Self::Malformed => "malformed",
+            Self::Truncated => "truncated",
+            Self::Replayed => "replayed",
+            Self::TooOld => "too-old",
+            Self::Policy => "policy",
+            Self::Fragment => "fragment",
+            Self::Dummy => "dummy",
+            Self::Unsupported => "unsupported",
+            Self::SequenceExhausted => "sequence-exhausted",
+            Self::Expired => "expired",
+            Self::NoSa => "no-sa",
+            Self::TooBig => "too-big",
+            Self::Refused => "refused",
+            Self::BacklogFull => "backlog-full",
+        }
+    }
+}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What became of a received packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its protection was good and was taken off.
+    Delivered,
+    /// No SA matched: it came up as it was. Whether clear text may go on is the policy's business.
+    Passed,
+    /// It ended here.
+    Dropped(DropReason),
+}
+
+/// A security association that a received packet matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AssociationSeen {
+    /// ESP or AH.
+    pub operation: Operation,
+    /// SPI.
+    pub spi: Spi,
+    /// The packet's 64-bit sequence number; of SAs without extended numbers the 32 bits in the packet.
+    pub sequence: u64,
+}
+
+/// Everything that is known about a received packet's way through the transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboundVerdict {
+    /// The frame's mark.
+    pub tag: u64,
+    /// The NIC checked at least one IPsec portion.
+    pub crypto_done: bool,
+    /// The NIC checked the transport and the tunnel portion.
+    pub next_crypto_done: bool,
+    /// What the NIC found; `None` unless `crypto_done`.
+    pub crypto_status: Option<CryptoStatus>,
+    /// The associations that matched, outermost first.
+    pub associations: ArrayVec<AssociationSeen, MAX_ASSOCIATIONS>,
+    /// What became of the packet.
+    pub verdict: Verdict,
+}
+
+/// A count that one lane adds to and anybody reads: no read-modify-write, and no wrap.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds; only the owning lane does.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).saturating_add(n), Ordering::Relaxed);
+    }
+
+    /// The count.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A count of packets and their bytes.
+#[derive(Debug, Default)]
+pub struct Tally {
+    packets: Counter,
+    bytes: Counter,
+}
+
+impl Tally {
+    /// Adds one packet.
+    #[inline]
+    pub fn add(&self, bytes: usize) {
+        self.packets.add(1);
+        self.bytes.add(bytes as u64);
+    }
+}
+
+/// Packets and bytes at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes: IP packets as they were before protection, or as they came in.
+    pub bytes: u64,
+}
+
+impl core::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.packets = self.packets.saturating_add(other.packets);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+    }
+}
+
+impl From<&Tally> for Count {
+    fn from(tally: &Tally) -> Self {
+        Self { packets: tally.packets.get(), bytes: tally.bytes.get() }
+    }
+}
+
+/// Counters of one direction of one lane. A packet is counted in `seen` as it comes, and in exactly one of the others as it ends.
+#[derive(Debug, Default)]
+pub struct WayCounters {
+    /// Packets that were handed in.
+    pub seen: Tally,
+    /// Protected, or opened, by the NIC.
+    pub offloaded: Tally,
+    /// Protected, or opened, in software.
+    pub software: Tally,
+    /// Went by in clear: bypassed by policy, or passed up because no SA matched.
+    pub clear: Tally,
+    /// Dropped, by reason.
+    pub dropped: [Tally; DropReason::ALL.len()],
+    /// Sends that the NIC gave back and that software then protected; they count under `software` when they are done.
+    pub retried: Counter,
+}
+
+/// [`WayCounters`] at one moment, summed over lanes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WayCounts {
+    /// Packets that were handed in.
+    pub seen: Count,
+    /// Protected, or opened, by the NIC.
+    pub offloaded: Count,
+    /// Protected, or opened, in software.
+    pub software: Count,
+    /// Went by in clear.
+    pub clear: Count,
+    /// Dropped, by reason, in the order of [`DropReason::ALL`].
+    pub dropped: [Count; DropReason::ALL.len()],
+    /// Sends that the NIC gave back and that software then protected.
+    pub retried: u64,
+}
+
+impl WayCounts {
+    /// Adds a lane's counters.
+    pub fn add(&mut self, counters: &WayCounters) {
+        self.seen += (&counters.seen).into();
+        self.offloaded += (&counters.offloaded).into();
+        self.software += (&counters.software).into();
+        self.clear += (&counters.clear).into();
+        for (sum, tally) in self.dropped.iter_mut().zip(&counters.dropped) {
+            *sum += tally.into();
+        }
+        self.retried = self.retried.saturating_add(counters.retried.get());
+    }
+
+    /// Dropped for `reason`.
+    pub const fn dropped_for(&self, reason: DropReason) -> Count {
+        self.dropped[reason as usize]
+    }
+
+    /// Dropped for any reason.
+    pub fn dropped_total(&self) -> Count {
+        self.dropped.iter().fold(Count::default(), |mut sum, count| {
+            sum += *count;
+            sum
+        })
+    }
+
+    /// Packets that have ended; `seen` less these are under way.
+    pub fn ended(&self) -> u64 {
+        self.offloaded.packets + self.software.packets + self.clear.packets + self.dropped_total().packets
+    }
+}
+
+/// Both directions of one lane.
+#[derive(Debug, Default)]
+pub struct LaneCounters {
+    /// Out to the wire.
+    pub outbound: WayCounters,
+    /// In from the wire.
+    pub inbound: WayCounters,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_numbered_as_they_are_listed_and_named_apart() {
+        let mut names: Vec<_> = DropReason::ALL.iter().map(|reason| reason.name()).collect();
+        for (number, reason) in DropReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number);
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), DropReason::ALL.len());
+    }
+
+    #[test]
+    fn counters_saturate() {
+        let counter = Counter::default();
+        counter.add(u64::from(u32::MAX));
+        counter.add(2);
+        assert_eq!(counter.get(), (1 << 32) + 1);
+        counter.add(u64::MAX);
+        assert_eq!(counter.get(), u64::MAX);
+    }
+}
