@@ -62,6 +62,10 @@ pub trait MiniportDriver: Send + Sync {
 }
 
 /// The control side of a miniport driver's adapter.
+///
+/// `oid_request`, `reset`, `halt` and `poll_control` are called one at a time; `direct_oid_request`, `cancel_direct_oid_request` and `open_queue` beside
+/// them and each other, from any thread. A direct request that was under way when the adapter was halted may still arrive afterwards: it is refused with
+/// [`Status::NOT_ACCEPTED`].
 pub trait Miniport: Send + Sync {
     /// Opens a queue pair for a lane. Any number may be open.
     fn open_queue(&self) -> Box<dyn MiniportQueue>;
@@ -72,7 +76,8 @@ pub trait Miniport: Send + Sync {
     /// A direct request: concurrent with everything, from any thread, never blocks (OV2-OID-1).
     fn direct_oid_request(&self, request: DirectOidRequest) -> Outcome;
 
-    /// Asks to cancel a pended direct request. If it is still unfinished it completes with [`Status::REQUEST_ABORTED`] through `poll_control`.
+    /// Asks to cancel a pended direct request. If it is still unfinished it completes with [`Status::REQUEST_ABORTED`] through `poll_control`;
+    /// for any other id nothing happens.
     fn cancel_direct_oid_request(&self, id: RequestId);
 
     /// Resets the adapter: the SA table is emptied; unfinished direct requests end, before NDIS 6.30 with [`Status::REQUEST_ABORTED`] (OV2-OID-2).
@@ -80,7 +85,8 @@ pub trait Miniport: Send + Sync {
     fn reset(&self, up: &mut Upcalls);
 
     /// The adapter is being removed or restarted: deletes all SAs, ends unfinished requests. Queues that are still open do nothing any more: sends
-    /// come back with [`Status::ADAPTER_REMOVED`], frames are dropped by the stack.
+    /// come back with [`Status::ADAPTER_REMOVED`], what they hold comes back by their next poll, frames are dropped by the stack. One more `poll_control`
+    /// follows; requests that have not ended by then are ended by the stack.
     fn halt(&self, up: &mut Upcalls);
 
     /// Delivers what became ready since the last call: completions, indications.
@@ -200,12 +206,14 @@ pub struct BindParameters {
     pub ipsec_offload_enabled: bool,
 }
 
-/// An overlying protocol driver. Called by the stack from its pump, never from within a call that the protocol made.
+/// An overlying protocol driver. Called by the stack from its pump (or from one of [`crate::Stack`]'s methods that change an adapter), by one thread at a
+/// time for each adapter, without a lock held: any request may be made from within. Never called from within a call through its [`crate::Binding`].
 pub trait Protocol: Send + Sync {
     /// Bound to an adapter; `binding` is how it calls down.
     fn bind(&self, parameters: BindParameters, binding: crate::stack::Binding);
 
-    /// The binding is going: the adapter is removed or restarts. No call through `binding` has an effect after this.
+    /// The binding is going: the adapter is removed or restarts. No call through `binding` has an effect after this; every request made through it has
+    /// been answered.
     fn unbind(&self);
 
     /// A status indication from below.

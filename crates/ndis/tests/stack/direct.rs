@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 
 use ndis::{
-    AdapterAttributes, DirectAnswer, DirectOid, DirectOidRequest, Filter, FilterVerdict, IpsecSetting, OffloadParameters, RequestId, Status, StatusIndication,
-    UpdateSa,
+    AdapterAttributes, DirectAnswer, DirectOid, DirectOidRequest, Filter, FilterVerdict, IpsecSetting, OffloadParameters, RequestId, Stack, Status,
+    StatusIndication, UpdateSa,
 };
 
-use super::double::{Call, Direct, Fixture, NIC, Transport, add_sa, attributes};
+use super::double::{Call, Direct, Driver, Fixture, NIC, Shared, Transport, add_sa, attributes};
 
 fn pended(answer: DirectAnswer) -> RequestId {
     match answer {
@@ -230,9 +230,8 @@ fn removal_answers_what_a_miniport_forgets() {
             };
             assert_eq!(words, expected, "surprise {surprise}, forgetful {forgetful}");
 
-            let mut answered: Vec<_> = calls.iter().filter_map(|call| if let Call::Complete(_, id, _) = call { Some(*id) } else { None }).collect();
-            answered.sort_unstable();
-            assert_eq!(answered, ids);
+            let answered: Vec<_> = calls.iter().filter_map(|call| if let Call::Complete(_, id, _) = call { Some(*id) } else { None }).collect();
+            assert_eq!(answered, ids, "in the order in which they were issued");
             for call in &calls {
                 match call {
                     Call::Complete(_, _, DirectOid::AddSa(entries)) => assert_eq!(entries.len(), 2),
@@ -343,6 +342,45 @@ fn filters_without_a_direct_handler_are_skipped() {
     assert_eq!(seen(), [vec!["down"], vec![], vec!["down"]]);
     fixture.stack.pump();
     assert_eq!(seen(), [vec!["up SUCCESS"], vec![], vec!["up SUCCESS"]]);
+}
+
+/// Changes the adapter while a request is on its way to the miniport.
+struct Meddler {
+    stack: Arc<Stack>,
+    meddle: fn(&Stack),
+}
+
+impl Filter for Meddler {
+    fn name(&self) -> &'static str {
+        "meddler"
+    }
+
+    fn handles_direct_requests(&self) -> bool {
+        true
+    }
+
+    fn direct_oid_request(&self, request: DirectOidRequest) -> FilterVerdict<DirectOidRequest> {
+        (self.meddle)(&self.stack);
+        FilterVerdict::Pass(request)
+    }
+}
+
+#[test]
+fn a_request_that_is_overtaken_by_a_change_does_not_reach_the_miniport() {
+    let meddles: [fn(&Stack); 3] =
+        [|stack| stack.reset_adapter(NIC).unwrap(), |stack| stack.restart_adapter(NIC).unwrap(), |stack| stack.surprise_remove(NIC).unwrap()];
+    for meddle in meddles {
+        let nic = Arc::new(Shared::default());
+        let stack = Arc::new(Stack::new(Arc::new(ndis::MemoryRegistry::new())));
+        stack.add_adapter(NIC, Arc::new(Driver(Arc::clone(&nic)))).unwrap();
+        stack.attach_filter(NIC, Arc::new(Meddler { stack: Arc::clone(&stack), meddle })).unwrap();
+        let transport = Arc::new(Transport::default());
+        stack.bind(Arc::clone(&transport) as _, NIC).unwrap();
+        let (status, body) = done(transport.binding().direct_oid_request(add_sa()));
+        assert_eq!(status, Status::NOT_ACCEPTED);
+        assert!(matches!(body, DirectOid::AddSaEx(entry) if entry.bundle.is_ok()), "comes back whole");
+        assert_eq!(nic.direct_calls.load(Ordering::SeqCst), 0);
+    }
 }
 
 /// Requests from four threads, while others pump, reconfigure, cancel, reset and restart: every request has one answer, and no callback comes outside a

@@ -4,4 +4,5 @@ mod control;
 mod datapath;
 mod direct;
 mod double;
+mod orders;
 mod trace;
