@@ -212,8 +212,8 @@ pub trait Protocol: Send + Sync {
     /// Bound to an adapter; `binding` is how it calls down.
     fn bind(&self, parameters: BindParameters, binding: crate::stack::Binding);
 
-    /// The binding is going: the adapter is removed or restarts. No call through `binding` has an effect after this; every request made through it has
-    /// been answered.
+    /// The binding is going: the adapter is removed or restarts. No call through `binding` has an effect after this, and what it had
+    /// pended has completed.
     fn unbind(&self);
 
     /// A status indication from below.

@@ -302,7 +302,7 @@ fn packets_pass_the_filters_down_and_up() {
 /// A lane sends and receives while the adapter is reset, restarted and given filters; every list and every frame has one end.
 #[test]
 fn nothing_is_lost_or_doubled_while_the_adapter_changes() {
-    const ROUNDS: u32 = 300;
+    const ROUNDS: u32 = 150;
     let fixture = Fixture::new();
     let mut lane = Lane::new(&fixture);
     let over = std::sync::atomic::AtomicBool::new(false);

@@ -387,7 +387,7 @@ fn a_request_that_is_overtaken_by_a_change_does_not_reach_the_miniport() {
 /// binding.
 #[test]
 fn every_request_is_answered_once_whatever_else_happens() {
-    const ROUNDS: u32 = 400;
+    const ROUNDS: u32 = 200;
     let fixture = Fixture::new();
     let issued = Mutex::new(BTreeMap::<RequestId, u32>::new());
     let over = AtomicBool::new(false);
