@@ -261,6 +261,7 @@ impl Adapter {
         self.halt(AdapterState::Restarting)?;
         let initialized = initialize(&self.name, &*self.driver, &*self.registry).inspect_err(|_| {
             write(&self.core).state = AdapterState::Stopped;
+            self.changed();
         })?;
         let filters = Arc::clone(&self.core().filters);
         let mut offered = initialized.attributes.default_configuration;
