@@ -72,6 +72,12 @@ impl SecretBytes {
         &self.bytes
     }
 
+    /// The bytes, to be changed in place; their number cannot change.
+    #[inline]
+    pub fn expose_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
     /// Number of bytes.
     #[inline]
     pub fn len(&self) -> usize {
@@ -169,6 +175,14 @@ mod tests {
         let secret = SecretBytes::from(vector);
         assert_eq!(secret.expose().as_ptr(), place);
         assert_eq!(secret.expose(), CANARY);
+    }
+
+    #[test]
+    fn bytes_can_change_and_their_number_cannot() {
+        let mut secret = SecretBytes::from(vec![0; CANARY.len()]);
+        let place = secret.expose().as_ptr();
+        secret.expose_mut().copy_from_slice(&CANARY);
+        assert_eq!((secret.expose(), secret.expose().as_ptr()), (&CANARY[..], place));
     }
 
     #[test]
