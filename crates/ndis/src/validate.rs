@@ -114,12 +114,14 @@ impl SaBundle {
                 return invalid(SaField::UdpEsp, found, "UDP-ESP with ESP alone");
             }
         }
-        let authenticated = self.associations.ah().is_some();
-        if let Some(esp) = self.associations.esp() {
-            esp_association(esp, allow, authenticated)?;
-        }
-        self.associations.ah().map_or(Ok(()), |ah| ah_association(ah, allow))
+        check_associations(&self.associations, allow)
     }
+}
+
+pub(crate) fn check_associations(associations: &Associations, allow: SaRules) -> Result<(), Invalid> {
+    let has_ah = associations.ah().is_some();
+    associations.esp().map_or(Ok(()), |esp| esp_association(esp, allow, has_ah))?;
+    associations.ah().map_or(Ok(()), |ah| ah_association(ah, allow))
 }
 
 fn invalid(field: SaField, found: impl fmt::Display, allowed: &'static str) -> Result<(), Invalid> {

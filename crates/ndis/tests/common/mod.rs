@@ -12,19 +12,19 @@ use packet::Spi;
 use proptest::prelude::*;
 use secret::SecretBytes;
 
-pub const GCM_128: EncryptionAlgorithm = EncryptionAlgorithm::AesGcm(AesKeySize::Aes128);
+pub(crate) const GCM_128: EncryptionAlgorithm = EncryptionAlgorithm::AesGcm(AesKeySize::Aes128);
 
 /// A key of the length that the algorithm wants; each byte is `fill`.
-pub fn encryption(algorithm: EncryptionAlgorithm, fill: u8, additional_info: u32) -> Keyed<EncryptionAlgorithm> {
+pub(crate) fn encryption(algorithm: EncryptionAlgorithm, fill: u8, additional_info: u32) -> Keyed<EncryptionAlgorithm> {
     Keyed { algorithm, key: SecretBytes::from(vec![fill; algorithm.key_length()]), additional_info }
 }
 
 /// A key of the length that the algorithm wants; each byte is `fill`.
-pub fn authentication(algorithm: AuthenticationAlgorithm, fill: u8, additional_info: u32) -> Keyed<AuthenticationAlgorithm> {
+pub(crate) fn authentication(algorithm: AuthenticationAlgorithm, fill: u8, additional_info: u32) -> Keyed<AuthenticationAlgorithm> {
     Keyed { algorithm, key: SecretBytes::from(vec![fill; algorithm.key_length()]), additional_info }
 }
 
-pub fn esp(encryption_algorithm: EncryptionAlgorithm, authentication_algorithm: Option<AuthenticationAlgorithm>) -> EspAssociation {
+pub(crate) fn esp(encryption_algorithm: EncryptionAlgorithm, authentication_algorithm: Option<AuthenticationAlgorithm>) -> EspAssociation {
     EspAssociation {
         spi: Spi(0x1001),
         extended_sequence_numbers: false,
@@ -34,11 +34,11 @@ pub fn esp(encryption_algorithm: EncryptionAlgorithm, authentication_algorithm: 
     }
 }
 
-pub fn ah(algorithm: AuthenticationAlgorithm) -> AhAssociation {
+pub(crate) fn ah(algorithm: AuthenticationAlgorithm) -> AhAssociation {
     AhAssociation { spi: Spi(0x2001), extended_sequence_numbers: false, sequence_number_high: 0, authentication: authentication(algorithm, 0xc3, 0) }
 }
 
-pub fn bundle(associations: Associations) -> SaBundle {
+pub(crate) fn bundle(associations: Associations) -> SaBundle {
     SaBundle {
         direction: Direction::Outbound,
         endpoints: Endpoints { ipv6: false, source: Some([192, 0, 2, 1].into()), destination: Some([192, 0, 2, 2].into()) },
@@ -48,7 +48,7 @@ pub fn bundle(associations: Associations) -> SaBundle {
     }
 }
 
-pub fn any_ipsec_v2() -> impl Strategy<Value = IpsecOffloadV2> {
+pub(crate) fn any_ipsec_v2() -> impl Strategy<Value = IpsecOffloadV2> {
     let masks = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>(), 0u32..9);
     (prop::array::uniform11(any::<bool>()), masks).prop_map(|(flags, (encapsulation, udp_esp, authentication, encryption, capacity))| {
         let [v6, options, headers, ah, esp, combined, transport, tunnel, over, lso, esn] = flags;
@@ -118,7 +118,7 @@ fn any_large_send() -> impl Strategy<Value = LargeSendSet> {
     })
 }
 
-pub fn any_offload() -> impl Strategy<Value = Offload> {
+pub(crate) fn any_offload() -> impl Strategy<Value = Offload> {
     let checksum = (any_checksum_set(false), any_checksum_set(false), any_checksum_set(true), any_checksum_set(true));
     let lso = (any_large_send(), any_large_send(), any_large_send());
     (checksum, lso, any_ipsec_v1(), any_ipsec_v2(), 0u32..8).prop_map(|((a, b, c, d), (v1, v2_ipv4, v2_ipv6), ipsec_v1, ipsec_v2, flags)| Offload {
@@ -186,7 +186,7 @@ fn any_ah() -> impl Strategy<Value = AhAssociation> {
 }
 
 /// Bundles that are valid and that the ABI can say.
-pub fn any_bundle() -> impl Strategy<Value = SaBundle> {
+pub(crate) fn any_bundle() -> impl Strategy<Value = SaBundle> {
     let udp_esp = prop::option::of(prop::sample::select(vec![
         UdpEspType::Transport,
         UdpEspType::Tunnel,
