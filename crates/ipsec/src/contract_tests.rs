@@ -1,9 +1,13 @@
 //! What [`Provider`] promises, held against every provider: same bytes from all, nothing revealed by a failure.
 
 use proptest::prelude::*;
+use secret::SecretBytes;
 
 use crate::insecure::Toy;
-use crate::{Aad, Aead, AesKeySize, AwsLc, Crypto, Data, KeyError, OpenJob, Provider, RustCrypto, Scratch, SealJob, Verdict};
+use crate::{
+    Aad, Aead, AesKeySize, Authentication, AwsLc, Crypto, Data, Encryption, EspParameters, EspSa, KeyError, OpenJob, Provider, RustCrypto, Scratch, SealJob,
+    Verdict, read_trailer,
+};
 
 const SIZES: [AesKeySize; 3] = [AesKeySize::Aes128, AesKeySize::Aes192, AesKeySize::Aes256];
 const ICV_LENGTHS: [usize; 3] = [16, 12, 8];
@@ -196,7 +200,7 @@ fn impossible<P: Provider>(provider: &P) {
         let (mut text, mut tag) = ([0x11; 40], [0x22; 17]);
         for wrong in (0..=17).filter(|&length| length != icv_length) {
             let tag = &mut tag[..wrong];
-            let mut jobs = [SealJob::new(&key, [0; 12], Aad::esp([0; 8]), Data::InPlace(&mut text), tag)];
+            let mut jobs = [SealJob::new(&key, [0; 12], Aad::esp([0; 4], 0, false), Data::InPlace(&mut text), tag)];
             provider.seal(&mut jobs);
             assert_eq!(jobs[0].verdict, Verdict::Bad, "{} {wrong}", provider.name());
             assert!(jobs[0].tag.iter().all(|&byte| byte == 0));
@@ -204,12 +208,12 @@ fn impossible<P: Provider>(provider: &P) {
             text = [0x11; 40];
         }
         let mut dst = [0x33; 39];
-        let mut jobs = [SealJob::new(&key, [0; 12], Aad::esp([0; 8]), Data::Copy { src: &text, dst: &mut dst }, &mut tag[..icv_length])];
+        let mut jobs = [SealJob::new(&key, [0; 12], Aad::esp([0; 4], 0, false), Data::Copy { src: &text, dst: &mut dst }, &mut tag[..icv_length])];
         provider.seal(&mut jobs);
         assert_eq!(jobs[0].verdict, Verdict::Bad);
         assert_eq!((dst, text), ([0; 39], [0x11; 40]));
         let mut dst = [0x33; 41];
-        let mut jobs = [OpenJob::new(&key, [0; 12], Aad::esp([0; 8]), Data::Copy { src: &text, dst: &mut dst }, &tag[..icv_length])];
+        let mut jobs = [OpenJob::new(&key, [0; 12], Aad::esp([0; 4], 0, false), Data::Copy { src: &text, dst: &mut dst }, &tag[..icv_length])];
         provider.open(&mut jobs, &mut Scratch::new());
         assert_eq!(jobs[0].verdict, Verdict::Bad);
         assert_eq!((dst, text), ([0; 41], [0x11; 40]));
@@ -276,8 +280,8 @@ fn additional_data_is_bounded() {
     for length in [33, 255, 256, 257, 288, 1000] {
         assert!(Aad::new(&noise(7, length)).is_none());
     }
-    assert_eq!(Aad::esp([1, 2, 3, 4, 5, 6, 7, 8]).as_bytes(), [1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(Aad::esp_extended([1, 2, 3, 4], 0x0506_0708_090a_0b0c).as_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(Aad::esp([1, 2, 3, 4], 0x0506_0708, false).as_bytes(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(Aad::esp([1, 2, 3, 4], 0x0506_0708_090a_0b0c, true).as_bytes(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
 }
 
 #[test]
@@ -353,6 +357,38 @@ proptest! {
                     (_, true) => prop_assert!(opened.text.iter().all(|&byte| byte == 0)),
                 }
             }
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_packet_past_authentication_is_read_or_refused(mut esp in proptest::collection::vec(any::<u8>(), 0..400), icv_length in proptest::sample::select(ICV_LENGTHS.to_vec()), extended: bool, high: u32) {
+        let sa = EspSa::new(&Toy, &EspParameters {
+            encryption: Encryption::AesGcm(AesKeySize::Aes128),
+            encryption_key: &SecretBytes::from(vec![0; 20]),
+            icv_length,
+            authentication: Authentication::None,
+            authentication_key: &SecretBytes::default(),
+            extended_sequence_numbers: extended,
+            iv_mask: 0,
+        }).unwrap();
+        let low = esp.get(4..8).map_or(0, |low| u32::from_be_bytes(low.try_into().unwrap()));
+        let sequence = if extended { u64::from(high) << 32 | u64::from(low) } else { u64::from(low) };
+        let Ok(text) = sa.text(esp.len()) else {
+            prop_assert!(sa.open_job(&mut esp, sequence).is_err());
+            return Ok(());
+        };
+        let spi = [esp[0], esp[1], esp[2], esp[3]];
+        let checksum = Toy::checksum(Aad::esp(spi, sequence, extended).as_bytes(), &esp[text.clone()]);
+        esp[text.end..].fill(checksum);
+        let before = esp.clone();
+        let mut jobs = [sa.open_job(&mut esp, sequence).unwrap()];
+        Toy.open(&mut jobs, &mut Scratch::new());
+        prop_assert_eq!(jobs[0].verdict, Verdict::Good);
+        prop_assert_eq!(&esp, &before);
+        if let Ok((payload, trailer)) = read_trailer(&esp[text.clone()]) {
+            prop_assert_eq!(payload + usize::from(trailer.pad_length) + 2, text.len());
         }
     }
 }

@@ -11,8 +11,7 @@
 /// `window` 0, replay protection off, is the same as [`nearest`].
 #[inline]
 pub const fn infer(low: u32, highest: u64, window: u32) -> u64 {
-    let behind = if window == 0 { HALF - 1 } else { window as u64 - 1 };
-    first_at_or_after(highest.saturating_sub(behind), low)
+    first_at_or_after(highest.saturating_sub(behind(window)), low)
 }
 
 /// The number nearest to `last` of those with this `low` half: at most 2^31 - 1 below it or 2^31 above (OV2-SA-6).
@@ -22,6 +21,28 @@ pub const fn infer(low: u32, highest: u64, window: u32) -> u64 {
 #[inline]
 pub const fn nearest(low: u32, last: u64) -> u64 {
     first_at_or_after(last.saturating_sub(HALF - 1), low)
+}
+
+/// What to take for the highest verified number before there is one, so that [`infer`] with the same window, or [`nearest`] with
+/// window 0, gives the first packet this high half as it stands.
+///
+/// Whoever keeps the larger of this and each number that is verified never infers a number below this high half; the look ahead
+/// is shorter by less than the window, or by 2^31 with `nearest`, until the numbers have come that far.
+///
+/// ```
+/// use ipsec::esn::{infer, initial};
+///
+/// assert_eq!(infer(0xffff_ffff, initial(5, 64), 64), 0x5_ffff_ffff);
+/// assert_eq!(infer(0xffff_ffff, 5 << 32, 64), 0x4_ffff_ffff);
+/// ```
+#[inline]
+pub const fn initial(high: u32, window: u32) -> u64 {
+    ((high as u64) << 32) + behind(window)
+}
+
+/// How far behind the highest number the numbers begin that are inferred.
+const fn behind(window: u32) -> u64 {
+    if window == 0 { HALF - 1 } else { window as u64 - 1 }
 }
 
 const HALF: u64 = 1 << 31;
@@ -154,6 +175,12 @@ mod tests {
                 prop_assert_eq!(nearest(sequence as u32, last), sequence);
                 prop_assert_eq!(infer(sequence as u32, last, 0), sequence);
             }
+        }
+
+        #[test]
+        fn the_first_number_has_the_high_half_given(low: u32, high: u32, window in prop_oneof![Just(0), 1..=65_536_u32]) {
+            prop_assert_eq!(infer(low, initial(high, window), window), number(high, low));
+            prop_assert_eq!(nearest(low, initial(high, 0)), number(high, low));
         }
 
         #[test]

@@ -133,7 +133,8 @@ pub enum EspError {
         /// Bytes there.
         found: usize,
     },
-    /// The sequence number is not the one of which the header carries the low half, or has more than 32 bits without extended sequence numbers.
+    /// The sequence number is not the one of which the header carries the low half, or has more than 32 bits without extended sequence
+    /// numbers.
     #[error("sequence number {given:#x} does not fit the {header:#010x} of the ESP header")]
     Sequence {
         /// What the header carries.
@@ -265,7 +266,8 @@ impl<P: Provider> EspSa<P> {
         (text - text % self.alignment()).checked_sub(TRAILER_LENGTH)
     }
 
-    /// Where in an ESP packet of `esp_length` bytes the encrypted part lies: payload, padding, trailer. After opening, [`read_trailer`](crate::read_trailer) takes it.
+    /// Where in an ESP packet of `esp_length` bytes the encrypted part lies: payload, padding, trailer. After opening,
+    /// [`read_trailer`](crate::read_trailer) takes it.
     ///
     /// # Errors
     /// [`EspError::TooShort`] when a packet of this SA is longer.
@@ -279,9 +281,11 @@ impl<P: Provider> EspSa<P> {
         Ok(prefix..esp_length - icv)
     }
 
-    /// The job that seals `esp`: ESP header with SPI and the low half of `sequence`, room for the IV, payload with padding and trailer, room for the ICV; all of it and nothing else.
+    /// The job that seals `esp`: ESP header with SPI and the low half of `sequence`, room for the IV, payload with padding and trailer,
+    /// room for the ICV; all of it and nothing else.
     ///
-    /// Writes the IV (OV2-SEND-7); the rest of the packet is the job's until the provider has run. `sequence` must never have been used before under this key.
+    /// Writes the IV (OV2-SEND-7); the rest of the packet is the job's until the provider has run. `sequence` must never have been used
+    /// before under this key.
     ///
     /// # Errors
     /// [`EspError`] when lengths or sequence number do not fit; nothing has been written then.
@@ -297,7 +301,8 @@ impl<P: Provider> EspSa<P> {
         Ok(SealJob::new(&suite.key, iv::nonce(suite.salt, *iv), aad, Data::InPlace(text), icv))
     }
 
-    /// The job that opens `esp`, from the ESP header to the end of the ICV, in place. The IV is the packet's. `sequence` is the packet's 64-bit number; without extended sequence numbers the header's.
+    /// The job that opens `esp`, from the ESP header to the end of the ICV, in place. The IV is the packet's. `sequence` is the packet's
+    /// 64-bit number; without extended sequence numbers the header's.
     ///
     /// The text need not end at the alignment: there are senders that do not pad, and authentication decides.
     ///
@@ -320,7 +325,7 @@ impl<P: Provider> EspSa<P> {
         if carried != u64::from(low) {
             return Err(EspError::Sequence { header: low, given: sequence });
         }
-        Ok(if self.extended { Aad::esp_extended([s0, s1, s2, s3], sequence) } else { Aad::esp(header) })
+        Ok(Aad::esp([s0, s1, s2, s3], sequence, self.extended))
     }
 }
 

@@ -177,7 +177,7 @@ impl fmt::Debug for Data<'_> {
 
 /// Additional authenticated data of a job, held inline: at most 32 bytes.
 ///
-/// For ESP with a combined mode it is 8 or 12 bytes ([`Aad::esp`], [`Aad::esp_extended`]). GMAC, whose AAD is a whole packet, will
+/// For ESP with a combined mode it is 8 or 12 bytes ([`Aad::esp`]). GMAC, whose AAD is a whole packet, will
 /// carry the fields before the payload here and the rest as data of its own kind.
 #[derive(Clone, Copy)]
 pub struct Aad {
@@ -196,21 +196,18 @@ impl Aad {
         Some(aad)
     }
 
-    /// That of ESP with 32-bit sequence numbers: the ESP header, SPI and sequence number (RFC 4106 section 5, figure 2).
+    /// That of ESP: SPI and sequence number as in the header, 8 bytes; with `extended` sequence numbers SPI and all 64 bits of the
+    /// number, 12 bytes (RFC 4106 section 5, figures 2 and 3). `spi` is in network order, as it stands in the packet.
     #[inline]
-    pub fn esp(header: [u8; 8]) -> Self {
-        let mut bytes = [0; Self::MAX];
-        bytes[..8].copy_from_slice(&header);
-        Self { bytes, length: 8 }
-    }
-
-    /// That of ESP with extended sequence numbers: SPI, then all 64 bits of the sequence number (RFC 4106 section 5, figure 3).
-    #[inline]
-    pub fn esp_extended(spi: [u8; 4], sequence: u64) -> Self {
+    pub fn esp(spi: [u8; 4], sequence: u64, extended: bool) -> Self {
+        let (high, low) = ((sequence >> 32) as u32, sequence as u32);
+        // Both forms from the same three words, selected and not written twice: then the compiler keeps them in registers.
+        let (second, third, length) = if extended { (high, low, 12) } else { (low, 0, 8) };
         let mut bytes = [0; Self::MAX];
         bytes[..4].copy_from_slice(&spi);
-        bytes[4..12].copy_from_slice(&sequence.to_be_bytes());
-        Self { bytes, length: 12 }
+        bytes[4..8].copy_from_slice(&second.to_be_bytes());
+        bytes[8..12].copy_from_slice(&third.to_be_bytes());
+        Self { bytes, length }
     }
 
     /// The bytes.

@@ -5,10 +5,12 @@ use crate::esn;
 /// The sliding window of numbers that an inbound SA has seen.
 ///
 /// A ring of 64-bit words without shifting, as in RFC 6479: sliding forward clears the words that the window enters, one for each 64
-/// numbers at most, and never more than the ring has. The window is as large as asked for, whatever the words hold. Numbers are 64-bit; with 32-bit
+/// numbers at most, and never more than the ring has. The window is as large as asked for, whatever the words hold. Numbers are 64-bit;
+/// with 32-bit
 /// numbering the high half is zero, with extended sequence numbers [`ReplayWindow::infer`] makes them.
 ///
-/// Use: [`check`](Self::check) before the packet is opened, to spare the work; [`update`](Self::update) after it proved authentic, and only then; deliver the packet only if
+/// Use: [`check`](Self::check) before the packet is opened, to spare the work; [`update`](Self::update) after it proved authentic, and
+/// only then; deliver the packet only if
 /// that says [`Replay::New`] (two copies in one batch both pass the check).
 ///
 /// ```
@@ -68,7 +70,8 @@ impl ReplayWindow {
     /// Size where nothing else is said, in packets (RFC 4303 section 3.4.3).
     pub const DEFAULT_SIZE: u32 = 64;
 
-    /// A window of `size` packets for an SA that begins: the number 1 is the first that it accepts. 0 turns detection off; then every number but zero is new, and the highest is still noted.
+    /// A window of `size` packets for an SA that begins: the number 1 is the first that it accepts. 0 turns detection off; then every
+    /// number but zero is new, and the highest is still noted.
     ///
     /// # Errors
     /// [`WindowError`] when `size` exceeds [`ReplayWindow::MAX_SIZE`].
@@ -100,7 +103,8 @@ impl ReplayWindow {
         if self.used { Some(self.highest) } else { None }
     }
 
-    /// The 64-bit number that a packet with this low half has, by [`esn::infer`]; that of the first packet has the high half that the window was created with.
+    /// The 64-bit number that a packet with this low half has, by [`esn::infer`]; that of the first packet has the high half that the
+    /// window was created with.
     #[inline]
     pub const fn infer(&self, low: u32) -> u64 {
         if self.used { esn::infer(low, self.highest, self.size) } else { self.highest | low as u64 }

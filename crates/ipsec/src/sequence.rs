@@ -43,7 +43,8 @@ impl SequenceCounter {
     /// result is the number that somebody will get next.
     ///
     /// # Errors
-    /// [`Exhausted`] when fewer are left. Then none is taken: the caller may take what remains, so that the last numbers of an SA are of use.
+    /// [`Exhausted`] when fewer are left. Then none is taken: the caller may take what remains, so that the last numbers of an SA are of
+    /// use.
     #[inline]
     pub fn take(&self, count: u32) -> Result<u64, Exhausted> {
         // Compare and exchange, and not an addition to be undone: the counter is never beyond its limit, not even for a moment, so

@@ -56,7 +56,8 @@ pub const fn padding_for(payload_length: usize, alignment: usize) -> u8 {
 
 /// Fills everything after the payload: padding 1, 2, 3..., pad length, next header.
 ///
-/// `plaintext` is all that will be encrypted, its first `payload_length` bytes the payload; the rest is the room for padding and trailer and says
+/// `plaintext` is all that will be encrypted, its first `payload_length` bytes the payload; the rest is the room for padding and trailer
+/// and says
 /// by its length how much padding there is.
 ///
 /// # Errors
@@ -78,7 +79,8 @@ pub fn write_trailer(plaintext: &mut [u8], payload_length: usize, next_header: u
     Ok(Trailer { next_header, pad_length })
 }
 
-/// Reads the trailer at the end of `plaintext`, which is all that was decrypted, and returns it with the length of the payload before the padding.
+/// Reads the trailer at the end of `plaintext`, which is all that was decrypted, and returns it with the length of the payload before the
+/// padding.
 ///
 /// The bytes of the padding are not looked at: sound implementations send other ones than 1, 2, 3..., and authentication covers them.
 ///

@@ -326,7 +326,7 @@ fn nothing_that_holds_a_key_formats_a_byte_of_it() {
             let key = provider.key(algorithm, &CANARY[..16], icv_length).unwrap();
             let sa = parameters.build(&provider).unwrap();
             let (mut text, mut tag) = (CANARY, [0; 16]);
-            let job = SealJob::new(&key, [0; 12], Aad::esp([0; 8]), Data::InPlace(&mut text), &mut tag);
+            let job = SealJob::new(&key, [0; 12], Aad::esp([0; 4], 0, false), Data::InPlace(&mut text), &mut tag);
             outputs.extend([format!("{key:?}"), format!("{key:x?}"), format!("{sa:?}"), format!("{sa:x?}"), format!("{sa:#?}"), format!("{job:?}")]);
             outputs.push(format!("{:x?}", job.data));
         }
