@@ -116,7 +116,7 @@ pub struct Keyed<A> {
     pub algorithm: A,
     /// The key; for AES-GCM, GMAC and ChaCha20-Poly1305 followed by the 4-byte salt (OV2-SA-3).
     pub key: SecretBytes,
-    /// AES-GCM and GMAC: length of the ICV in bytes, 0 meaning 16 (OV2-SA-3). Other algorithms: 0.
+    /// AES-GCM, GMAC and ChaCha20-Poly1305: length of the ICV in bytes, 0 meaning 16 (OV2-SA-3). Other algorithms: 0.
     pub additional_info: u32,
 }
 

@@ -264,6 +264,18 @@ fn what_an_sa_does_not_need_is_not_asked_for() {
 }
 
 #[test]
+fn large_sends_with_fewer_segments_and_more_payload_are_more() {
+    let set = |max_offload_size, min_segment_count| Offload {
+        lso_v1: ndis::LargeSendSet { encapsulation: ETHERNET, max_offload_size, min_segment_count, tcp_options: false, ip_options: false },
+        ..Offload::default()
+    };
+    assert_eq!(set(60_000, 2).intersect(&set(30_000, 4)), set(30_000, 4));
+    assert_eq!(set(60_000, 4).intersect(&set(30_000, 2)), set(30_000, 4));
+    assert!(set(30_000, 4).is_within(&set(30_000, 2)) && !set(30_000, 2).is_within(&set(30_000, 4)));
+    assert_eq!(set(0, 2).normalized(), Offload::default());
+}
+
+#[test]
 fn encapsulations_are_answered_as_specified() {
     let on = |encapsulation| SetEncapsulation::On { encapsulation, header_size: 14 };
     let request = |ipv4, ipv6| OffloadEncapsulation { ipv4, ipv6 };

@@ -263,6 +263,10 @@ fn damaged_lists_fail_whole() {
     }
     let deletes = sa::encode_delete_sa(&[1, 0, u64::MAX]);
     assert_eq!(sa::decode_delete_sa(&deletes), Ok(vec![1, 0, u64::MAX]));
+    // A whole element, but not where one can stand.
+    let mut misaligned = [&deletes[..24], &[0; 4], &sa::encode_delete_sa(&[7])].concat();
+    put64(&mut misaligned, 8, 28);
+    assert_eq!(sa::decode_delete_sa(&misaligned).unwrap_err().status(), Status::INVALID_DATA);
     for next in [0u64, 24] {
         let mut bytes = deletes.clone();
         put64(&mut bytes, 56, next);

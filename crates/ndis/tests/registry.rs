@@ -114,6 +114,15 @@ fn a_change_keeps_all_that_it_does_not_know() {
 }
 
 #[test]
+fn one_change_can_remove_replace_and_add() {
+    let (_directory, path) = file_with("[adapter nic0]\n*LsoV1IPv4 = 0\n*LsoV2IPv4 = 0\n[system]\nDisableTaskOffload = 1\n");
+    let registry = FileRegistry::open(&path).unwrap();
+    let changes = [(Keyword::LsoV1Ipv4, None), (Keyword::LsoV2Ipv4, Some(1)), (Keyword::LsoV2Ipv6, Some(0)), (Keyword::LsoV2Ipv4, None)];
+    registry.change_adapter("nic0", &changes).unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "[adapter nic0]\n*LsoV2IPv6 = 0\n[system]\nDisableTaskOffload = 1\n");
+}
+
+#[test]
 fn errors_name_file_line_key_value_and_what_is_allowed() {
     for (text, line, contains) in [
         ("[adapter nic0\n", 1, "\"[adapter nic0\" found, a section header that ends with ']' expected"),
@@ -193,17 +202,16 @@ proptest! {
 
     #[test]
     fn a_file_and_memory_agree_after_any_changes(
-        steps in prop::collection::vec((0usize..3, 0..Keyword::ALL.len(), prop::option::of(0u32..2)), 1..24),
+        steps in prop::collection::vec((0usize..3, prop::collection::vec((prop::sample::select(Keyword::ALL), prop::option::of(0u32..2)), 1..5)), 1..12),
     ) {
         let (_directory, path) = file_with("[adapter nic0]\n# c\n\n[system]\n[adapter nic1]\n*LsoV1IPv4=0\n[adapter nic0]\nUnknown=1\n");
         let file = FileRegistry::open(&path).unwrap();
         let memory = MemoryRegistry::new();
         memory.set("nic1", Keyword::LsoV1Ipv4, 0).unwrap();
         let names = ["nic0", "nic1", "nic2"];
-        for (name, keyword, value) in steps {
-            let change = [(Keyword::ALL[keyword], value)];
-            file.change_adapter(names[name], &change).unwrap();
-            memory.change_adapter(names[name], &change).unwrap();
+        for (name, changes) in steps {
+            file.change_adapter(names[name], &changes).unwrap();
+            memory.change_adapter(names[name], &changes).unwrap();
         }
         for name in names {
             prop_assert_eq!(texts(&file, name), texts(&memory, name));
