@@ -1,2 +1,5 @@
 //! IPsec in user space behind the IPsec Offload Version 2 contract: program and library.
 #![forbid(unsafe_code)]
+
+pub mod host;
+pub mod operator;

@@ -1,0 +1,223 @@
+//! A host put together: a transport over the NDIS-like stack over a software NIC, with one lane.
+
+use std::sync::Arc;
+
+use ipsec::Crypto;
+use ndis::{AdapterState, Datapath, Filter, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, Registry, Stack, StackError, StatusIndication};
+use nic::{NicCounters, NicDriver, NicParameters, SoftwareEngine};
+use packet::{BufferPool, FrameBatch, Medium, Time};
+use sa_table::{Handle, SEED_WORDS, Seed};
+use transport::{ClearPolicy, InboundBatch, SaError, SaParameters, Transport, TransportConfig, TransportLane};
+
+use crate::operator::Operator;
+
+/// Name of a host's adapter.
+pub const ADAPTER: &str = "nic0";
+
+/// What a host is made with.
+#[derive(Clone)]
+pub struct HostConfig {
+    /// What its frames begin with, on both sides.
+    pub medium: Medium,
+    /// The NDIS version of its miniport.
+    pub version: NdisVersion,
+    /// The cryptographic library of NIC and transport.
+    pub crypto: Crypto,
+    /// Where the adapter's keywords are.
+    pub registry: Arc<dyn Registry>,
+    /// What becomes of packets that come in and match no SA.
+    pub clear: ClearPolicy,
+    /// Most SAs of the transport.
+    pub capacity: usize,
+    /// SA bundles that the NIC holds.
+    pub nic_capacity: u32,
+    /// Largest IP packet, in bytes.
+    pub mtu: u32,
+    /// Whether SPIs 1 to 255 are taken, by NIC and transport.
+    pub reserved_spis: bool,
+}
+
+impl Default for HostConfig {
+    /// Ethernet, NDIS 6.30, everything that the software NIC can do, and a registry of its own with nothing in it.
+    fn default() -> Self {
+        Self {
+            medium: Medium::Ethernet,
+            version: NdisVersion::V6_30,
+            crypto: Crypto::default(),
+            registry: Arc::new(MemoryRegistry::new()),
+            clear: ClearPolicy::Decide,
+            capacity: 65_536,
+            nic_capacity: nic::DEFAULT_CAPACITY,
+            mtu: 1500,
+            reserved_spis: false,
+        }
+    }
+}
+
+/// Why a host cannot be put together.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// The stack refused the adapter.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// A table of that size cannot be.
+    #[error("capacity: {0}")]
+    Capacity(#[from] sa_table::CapacityError),
+    /// The system has no random numbers.
+    #[error("the system's random generator failed: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+/// A host with one adapter and one lane.
+///
+/// Time is the caller's: every call that needs it takes it.
+pub struct Host {
+    stack: Stack,
+    nic: Arc<NicDriver<SoftwareEngine>>,
+    transport: Transport,
+    operator: Operator,
+    lane: TransportLane<Crypto>,
+    path: Datapath,
+    pool: BufferPool,
+    received: NblBatch,
+}
+
+impl Host {
+    /// Puts a host together: loads the miniport, binds the transport (which activates the offloads) and opens a lane.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub fn new(config: &HostConfig) -> Result<Self, HostError> {
+        let parameters = NicParameters {
+            version: config.version,
+            medium: config.medium,
+            mtu: config.mtu,
+            reserved_spis: config.reserved_spis,
+            ..NicParameters::new(ADAPTER)
+        };
+        // Asked once here, so that the factory, which cannot fail, does not meet a capacity that is refused.
+        SoftwareEngine::new(config.crypto, config.nic_capacity)?;
+        let (crypto, nic_capacity) = (config.crypto, config.nic_capacity);
+        let make = move || SoftwareEngine::new(crypto, nic_capacity).expect("this capacity was taken before");
+        let nic = Arc::new(NicDriver::new(parameters, make));
+        let transport =
+            Transport::new(TransportConfig { medium: config.medium, capacity: config.capacity, seed: random_seed()?, clear: config.clear }, config.crypto)?;
+        let stack = Stack::new(Arc::clone(&config.registry));
+        stack.add_adapter(ADAPTER, Arc::clone(&nic) as Arc<dyn MiniportDriver>)?;
+        let operator = Operator::new();
+        stack.bind(Arc::new(operator.clone()), ADAPTER)?;
+        stack.bind(Arc::new(transport.clone()), ADAPTER)?;
+        stack.pump();
+        let path = stack.open_datapath(ADAPTER)?;
+        let lane = transport.open_lane();
+        Ok(Self { stack, nic, transport, operator, lane, path, pool: BufferPool::new(), received: NblBatch::new() })
+    }
+
+    /// The transport: SAs, policies, counters, events.
+    pub const fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    /// The stack: adapters and filters.
+    pub const fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    /// The operator's side of the adapter.
+    pub const fn operator(&self) -> &Operator {
+        &self.operator
+    }
+
+    /// The NIC's counters.
+    pub fn nic_counters(&self) -> NicCounters {
+        self.nic.counters()
+    }
+
+    /// Buffers of the host's lane: what frames that are handed in are made from, so that none is allocated in steady state.
+    pub const fn pool(&mut self) -> &mut BufferPool {
+        &mut self.pool
+    }
+
+    /// Attaches a filter, such as the tracer.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub fn attach_filter(&self, filter: Arc<dyn Filter>) -> Result<(), StackError> {
+        self.stack.attach_filter(ADAPTER, filter)
+    }
+
+    /// Adds an SA with a policy that protects by it what its selectors say, behind the policies that are there.
+    ///
+    /// # Errors
+    /// [`SaError`].
+    pub fn add_sa(&self, parameters: SaParameters, now: Time) -> Result<Handle, SaError> {
+        let sa = self.transport.add_sa(parameters, now)?;
+        self.transport.protect(sa);
+        Ok(sa)
+    }
+
+    /// Sends packets: what leaves the host is appended to `wire`, `packets` is left empty.
+    pub fn send(&mut self, now: Time, packets: &mut FrameBatch, wire: &mut FrameBatch) {
+        let mut cx = LaneContext { now, pool: &mut self.pool };
+        self.lane.outbound(&mut cx, packets, &mut self.path, wire);
+    }
+
+    /// Takes frames from the wire, and leaves `frames` empty. What they hold comes out in `out`. Returns how many frames were lost because the adapter does
+    /// not run.
+    pub fn receive(&mut self, now: Time, frames: &mut FrameBatch, out: &mut InboundBatch) -> usize {
+        let mut cx = LaneContext { now, pool: &mut self.pool };
+        let lost = self.path.receive(&mut cx, frames, &mut self.received);
+        self.lane.inbound(&mut cx, &mut self.received, out);
+        lost
+    }
+
+    /// Does what is due besides packets: delivers completions and indications, acts on them, and sends what waited for the adapter. To be called after
+    /// batches, and when there is nothing to do.
+    pub fn service(&mut self, now: Time, wire: &mut FrameBatch) {
+        self.path.idle();
+        self.stack.pump();
+        self.transport.service(now);
+        let mut cx = LaneContext { now, pool: &mut self.pool };
+        self.lane.poll(&mut cx, &mut self.path, wire);
+    }
+
+    /// Packets that wait for the adapter to run.
+    pub fn backlog(&self) -> usize {
+        self.lane.backlog()
+    }
+
+    /// Stops the adapter and starts it again, with the keywords as they are now.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub fn restart_adapter(&self) -> Result<(), StackError> {
+        self.stack.restart_adapter(ADAPTER)
+    }
+
+    /// Begins a reset of the adapter; [`Host::service`] ends it.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub fn reset_adapter(&self) -> Result<(), StackError> {
+        self.stack.reset_adapter(ADAPTER)
+    }
+
+    /// What the adapter is doing.
+    pub fn adapter_state(&mut self) -> AdapterState {
+        self.path.state()
+    }
+
+    /// Status indications since the last call.
+    pub fn take_indications(&self) -> Vec<StatusIndication> {
+        self.operator.take_indications()
+    }
+}
+
+fn random_seed() -> Result<Seed, getrandom::Error> {
+    let mut words = [0; SEED_WORDS];
+    for word in &mut words {
+        *word = getrandom::u64()?;
+    }
+    Ok(Seed::new(words))
+}
