@@ -3,7 +3,6 @@
 mod common;
 
 use std::path::Path;
-use std::process::Command;
 
 use common::{Bytes, captures, frames, read, read_whole, testdata};
 use link::capture::{CaptureReader, CaptureSource, LinkType, Network, Problem, is_same_file};
@@ -220,38 +219,4 @@ fn files_that_are_no_captures_are_named() {
         assert_eq!(CaptureReader::new(content, "x").err().unwrap().to_string(), says);
     }
     assert!(is_same_file(&testdata("small-raw.pcap"), &testdata("../testdata/small-raw.pcap")).unwrap());
-}
-
-/// tshark reads the same packets, times, lengths and comments out of every capture, those included that this crate writes.
-#[test]
-fn tshark_agrees() {
-    if Command::new("tshark").arg("--version").output().is_err() {
-        assert!(std::env::var_os("IPSECOV2_PEERS").is_none_or(|value| value != "required"), "tshark is not installed");
-        println!("tshark is not installed: not compared with it");
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    let mut files = captures();
-    for (name, format) in [("again.pcap", link::capture::CaptureFormat::Pcap), ("again.pcapng", link::capture::CaptureFormat::Pcapng)] {
-        files.push(directory.path().join(name));
-        common::rewrite(&bytes("small-truncated.pcap"), files.last().unwrap(), format);
-    }
-    for path in files {
-        let mut command = Command::new("tshark");
-        command.args(["-n", "-r"]).arg(&path).args(["-T", "fields", "-E", "separator=/t"]);
-        command.args(["-e", "frame.time_epoch", "-e", "frame.len", "-e", "frame.cap_len", "-e", "frame.comment"]);
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let packets = read_whole(&std::fs::read(&path).unwrap());
-        let text = String::from_utf8(output.stdout).unwrap();
-        assert_eq!(text.lines().count(), packets.len(), "{}", path.display());
-        for (line, packet) in text.lines().zip(&packets) {
-            let mut fields = line.split('\t');
-            let nanos = fields.next().unwrap().replace('.', "");
-            assert_eq!(nanos.parse().unwrap_or(0), packet.timestamp.as_nanos(), "{}: {line}", path.display());
-            assert_eq!(fields.next().unwrap().parse(), Ok(packet.original_length), "{line}");
-            assert_eq!(fields.next().unwrap().parse(), Ok(packet.data.len()), "{line}");
-            assert_eq!(fields.next().unwrap_or_default(), packet.comments.join(",").replace('\n', "\\n"), "{line}");
-        }
-    }
 }

@@ -108,9 +108,8 @@ fn all_that_pcapng_has() {
             .block(0x4000_0bad, |body| body.u32(32473))
             .block(0x8000_1234, |body| body)
     };
-    let first = Bytes::new(true)
-        .section()
-        .interface(1, 0, |options| options.option(2, b"eth0").option(9, &[0x8a]).option(14, &1_000_u64.to_be_bytes()).option(0, &[]));
+    let first =
+        Bytes::new(true).section().interface(1, 0, |options| options.option(2, b"eth0").option(9, &[0x8a]).option(14, &1_000_u64.to_be_bytes()).option(0, &[]));
     let first = skipped(first)
         .packet(0, 1536, 61, &[1; 60], |options| options.option(1, b"one").option(2, &[0, 0, 0, 1]).option(1, b"two\0three").option(0, &[]).raw(&[0xff; 8]))
         .interface(101, 8, |options| options)
