@@ -9,6 +9,8 @@ use ndis::{
     OffloadParameters, Outcome, RequestId, SaBundle, SaRules, SetEncapsulation, Status, StatusIndication, Upcalls, UpdateSa,
 };
 
+use packet::IpVersion;
+
 use crate::counters::LaneCounters;
 use crate::driver::{DeletePolicy, NicEvent, NicParameters};
 use crate::engine::{Activation, Engine, EngineConfig, EngineEvent, Progress, Token};
@@ -73,6 +75,8 @@ pub(crate) struct Control {
     current: Offload,
     ipv4: Activation,
     ipv6: Activation,
+    /// What the engine may be asked for: [`Gate::SEND`], [`Gate::RECEIVE`].
+    work: u32,
     ledger: Ledger,
     requests: HashMap<RequestId, Pending>,
     operations: HashMap<Token, Operation>,
@@ -94,6 +98,7 @@ impl Control {
             current: configured,
             ipv4: Activation::Initial,
             ipv6: Activation::Initial,
+            work: 0,
             ledger: Ledger::default(),
             requests: HashMap::new(),
             operations: HashMap::new(),
@@ -128,23 +133,25 @@ impl Control {
             allow_unauthenticated: self.parameters.allow_unauthenticated,
         };
         engine.configure(&config);
+        let v1 = self.current.ipsec_v1.is_supported();
+        let any = |of: fn(&EngineConfig, IpVersion) -> bool| of(&config, IpVersion::V4) || of(&config, IpVersion::V6);
+        self.work = 0;
+        if v1 || any(EngineConfig::ipsec_sends) {
+            self.work |= Gate::SEND;
+        }
+        if v1 && self.ipv4.receives() || any(EngineConfig::ipsec_receives) {
+            self.work |= Gate::RECEIVE;
+        }
         self.set_gate();
     }
 
     fn set_gate(&self) {
-        let mut bits = match self.state {
+        let state = match self.state {
             State::Running => Gate::RUNNING,
             State::Resetting => 0,
             State::Halted => Gate::HALTED,
         };
-        let Offload { ipsec_v1, ipsec_v2, .. } = &self.current;
-        if ipsec_v1.is_supported() || ipsec_v2.is_supported() {
-            bits |= Gate::SEND;
-            if self.ipv4.receives() || self.ipv6.receives() {
-                bits |= Gate::RECEIVE;
-            }
-        }
-        self.gate.store(bits);
+        self.gate.store(state | self.work);
     }
 
     fn current_config(&self) -> StatusIndication {

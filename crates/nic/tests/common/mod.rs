@@ -248,6 +248,13 @@ impl<E: Engine> Nic<E> {
         self.set(Oid::SetEncapsulation(OffloadEncapsulation { ipv4, ipv6 }))
     }
 
+    /// For engines that do bare IP only.
+    pub fn activate_null(&mut self) {
+        let on = SetEncapsulation::On { encapsulation: Encapsulation::NULL, header_size: 0 };
+        assert_eq!(self.set_encapsulation(on, on), Status::SUCCESS);
+        self.indications();
+    }
+
     pub fn activate(&mut self) {
         assert_eq!(self.set_encapsulation(ON, ON), Status::SUCCESS);
     }
