@@ -1,3 +1,8 @@
-//! The program `ipsecov2`.
+//! The program `ipsecov2`; everything is in the library.
 #![forbid(unsafe_code)]
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ipsecov2::cli::run()
+}

@@ -1,0 +1,198 @@
+//! `ipsecov2 pcap`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use ipsec::Crypto;
+use link::capture::{CaptureFormat, is_same_file};
+use ndis::Direction;
+
+use super::output::{self, Failure};
+use crate::pcap::open::{OpenOptions, open};
+use crate::pcap::protect::{ProtectOptions, protect};
+use crate::pcap::seed::IvSeed;
+use crate::pcap::{Outcome, PcapError, PcapOptions};
+use crate::sa_file::{SaFile, SaFileRules};
+
+const EXAMPLES: &str = "\
+Examples:
+  ipsecov2 pcap protect --sa sa.toml clear.pcapng esp.pcap
+  ipsecov2 pcap open --sa sa.toml --report report.jsonl esp.pcap clear.pcap
+  tcpdump -i eth0 -w - esp | ipsecov2 pcap open --sa sa.toml - - | tcpdump -r -";
+
+const PROTECT_EXAMPLES: &str = "\
+Examples:
+  ipsecov2 pcap protect --sa sa.toml clear.pcapng esp.pcap
+  ipsecov2 pcap protect --sa sa.toml --bypass --json clear.pcap wire.pcapng
+  ipsecov2 pcap protect --sa sa.toml --decryption-secrets clear.pcap for-wireshark.pcapng
+
+SA files are for captures, not for traffic: with every run the sequence numbers begin anew where the file says.
+docs/sa-file.md describes the file.";
+
+const OPEN_EXAMPLES: &str = "\
+Examples:
+  ipsecov2 pcap open --sa sa.toml esp.pcap clear.pcap
+  ipsecov2 pcap open --sa sa.toml --replay-window off --report - esp.pcap clear.pcap | grep dropped
+  ipsecov2 pcap open --sa sa.toml --json esp.pcapng clear.pcapng
+
+docs/sa-file.md describes the SA file, docs/json.md the report.";
+
+/// Arguments of `pcap`.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Protects the packets of a capture: sends them under the outbound SAs of a file.
+    ///
+    /// Each packet goes under the first SA, in the order of the file, whose selectors fit it. A packet that no SA selects, and what is not IP, is not
+    /// written, nor are packets that the snap length has cut. Times are kept. Each SA begins with a random IV mask of its own.
+    #[command(after_help = PROTECT_EXAMPLES)]
+    Protect {
+        #[command(flatten)]
+        common: Common,
+        /// Writes what no outbound SA selects, and what is not IP, as it is.
+        #[arg(long)]
+        bypass: bool,
+        /// Derives the IV masks from these 1 to 32 bytes, so that the same input gives the same output. For tests only: IVs repeat with every run.
+        #[arg(long, value_name = "HEX")]
+        iv_seed: Option<IvSeed>,
+        /// Writes the keys into OUT, for viewers to decrypt it. Only in pcapng; the file is then readable by its owner only.
+        #[arg(long)]
+        decryption_secrets: bool,
+    },
+    /// Takes the protection off the packets of a capture: receives them under the inbound SAs of a file.
+    ///
+    /// OUT gets the packets that were delivered, in order, with their times. Packets that match no SA, and those that are dropped, are not written; that
+    /// some are dropped is no failure.
+    #[command(after_help = OPEN_EXAMPLES)]
+    Open {
+        #[command(flatten)]
+        common: Common,
+        /// Size of the replay window of every SA, in place of what the file says: 0 to 65536 packets, or off.
+        #[arg(long, value_name = "N|off", value_parser = replay_window)]
+        replay_window: Option<u32>,
+        /// Writes a line of JSON for each packet of IN; - is standard output.
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The SAs, in TOML; - is standard input.
+    #[arg(long, value_name = "SAFILE")]
+    sa: PathBuf,
+    /// The capture to read (pcap or pcapng); - is standard input.
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// The capture to write: pcap for the suffixes .pcap, .cap and .dmp, otherwise pcapng; - is standard output.
+    #[arg(value_name = "OUT")]
+    output: PathBuf,
+    /// Writes the counts as JSON to standard output, not as text to standard error.
+    #[arg(long)]
+    json: bool,
+    /// Packets that go through the layers together.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    batch: u16,
+    /// Takes SPIs 1 to 255, which are reserved.
+    #[arg(long)]
+    allow_reserved_spi: bool,
+    /// Switches the adapter's IPsec offload off by its keyword, so that everything is done in software.
+    #[arg(long)]
+    no_offload: bool,
+}
+
+fn replay_window(text: &str) -> Result<u32, String> {
+    const ALLOWED: &str = "0 to 65536, or off";
+    if text == "off" {
+        return Ok(0);
+    }
+    text.parse().ok().filter(|&size| size <= ipsec::ReplayWindow::MAX_SIZE).ok_or_else(|| format!("allowed: {ALLOWED}"))
+}
+
+pub(super) fn run(arguments: Arguments, crypto: Crypto) -> Result<(), Failure> {
+    match arguments.command {
+        Command::Protect { common, bypass, iv_seed, decryption_secrets } => {
+            common.check(None)?;
+            if decryption_secrets && CaptureFormat::from_path(&common.output) == CaptureFormat::Pcap {
+                return Err(Failure::usage(format_args!("{}: a pcap file has no place for keys; pcapng has", common.output.display())));
+            }
+            let file = common.sa_file(Direction::Outbound)?;
+            let special = ProtectOptions { bypass, iv_seed, decryption_secrets };
+            common.conclude(protect(&common.options(crypto), &special, file, &common.sa))
+        }
+        Command::Open { common, replay_window, report } => {
+            common.check(report.as_deref())?;
+            let file = common.sa_file(Direction::Inbound)?;
+            let special = OpenOptions { replay_window, report };
+            common.conclude(open(&common.options(crypto), &special, file, &common.sa))
+        }
+    }
+}
+
+impl Common {
+    fn options(&self, crypto: Crypto) -> PcapOptions {
+        PcapOptions {
+            input: self.input.clone(),
+            output: self.output.clone(),
+            batch: usize::from(self.batch),
+            crypto,
+            offload: !self.no_offload,
+            reserved_spi: self.allow_reserved_spi,
+        }
+    }
+
+    /// No file is read and written at once, or twice; no stream has two uses.
+    fn check(&self, report: Option<&Path>) -> Result<(), Failure> {
+        let is_stream = |path: &Path| path.as_os_str() == "-";
+        if is_stream(&self.input) && is_stream(&self.sa) {
+            return Err(Failure::usage("IN and the SA file cannot both be standard input"));
+        }
+        let writes_stdout = [(is_stream(&self.output), "OUT"), (self.json, "--json"), (report.is_some_and(is_stream), "the report")];
+        let mut users = writes_stdout.iter().filter(|(uses, _)| *uses).map(|(_, name)| *name);
+        if let (Some(one), Some(other)) = (users.next(), users.next()) {
+            return Err(Failure::usage(format_args!("{one} and {other} cannot both go to standard output")));
+        }
+        let written = [Some((self.output.as_path(), "OUT")), report.map(|path| (path, "the report"))];
+        for (number, (path, name)) in written.iter().enumerate().filter_map(|(number, written)| Some((number, (*written)?))) {
+            let others = [(self.input.as_path(), "IN"), (self.sa.as_path(), "the SA file")].into_iter().chain(written[..number].iter().flatten().copied());
+            for (other, other_name) in others {
+                let is_same = is_same_file(path, other).map_err(|error| Failure::failed(format_args!("{}: {error}", path.display())))?;
+                if is_same || (path == other && !is_stream(path) && !path.exists()) {
+                    return Err(Failure::usage(format_args!("{}: {name} and {other_name} are the same file", path.display())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sa_file(&self, direction: Direction) -> Result<SaFile, Failure> {
+        let rules = SaFileRules { reserved_spi: self.allow_reserved_spi, ..SaFileRules::default() };
+        let (file, state) = SaFile::read(&self.sa, rules).map_err(Failure::failed)?;
+        if state.readable_by_others {
+            output::warn(&format!("{}: others than its owner can read this file, and it holds keys", self.sa.display()));
+        }
+        if file.bundles.iter().all(|bundle| bundle.parameters.direction != direction) {
+            let direction = if direction == Direction::Inbound { "inbound" } else { "outbound" };
+            output::warn(&format!("{}: no SA in it is {direction}: none will be used", self.sa.display()));
+        }
+        Ok(file)
+    }
+
+    fn conclude(&self, result: Result<Outcome, PcapError>) -> Result<(), Failure> {
+        match result {
+            Ok(outcome) if self.json => output::print_json(&outcome),
+            Ok(outcome) => {
+                output::inform(&outcome.to_string());
+                Ok(())
+            }
+            Err(error) if error.is_broken_pipe() => Err(Failure::BrokenPipe),
+            Err(error) => Err(Failure::failed(error)),
+        }
+    }
+}

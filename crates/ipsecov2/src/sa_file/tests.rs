@@ -1,0 +1,503 @@
+use proptest::prelude::*;
+
+use ipsec::{Authentication, Encryption};
+use ndis::Operation;
+use packet::{IpAddress, IpProtocol, Spi};
+use secret::SecretBytes;
+use transport::{AddressRange, AssociationParameters, Limits, OffloadPolicy, PortRange, Selector, UdpEncapsulation};
+
+use super::*;
+
+const WHOLE: SaFileRules = SaFileRules { reserved_spi: false, whole_grammar: true };
+const KEY: &str = "000102030405060708090a0b0c0d0e0f10111213";
+
+/// A bundle of which single lines are replaced.
+fn good() -> String {
+    format!(
+        r#"[[sa]]
+name = "b-from-a"
+direction = "inbound"
+mode = "tunnel"
+source = "192.0.2.1"
+destination = "192.0.2.2"
+[[sa.association]]
+operation = "esp"
+spi = 0x00001001
+encryption = "aes-gcm-128"
+encryption-key = "{KEY}"
+"#
+    )
+}
+
+fn message(text: &str, rules: SaFileRules) -> String {
+    SaFile::parse(text, "sa.toml", rules).expect_err(text).to_string()
+}
+
+/// The error after `old` was replaced by `new`.
+fn after(old: &str, new: &str) -> String {
+    let text = good();
+    assert!(text.contains(old), "{old}");
+    message(&text.replacen(old, new, 1), SaFileRules::default())
+}
+
+#[test]
+fn defaults_are_those_of_the_grammar() {
+    let file = SaFile::parse(&good(), "sa.toml", SaFileRules::default()).unwrap();
+    let [Bundle { parameters, position }] = file.bundles.as_slice() else { panic!("{file:?}") };
+    assert_eq!(position.to_string(), "1:1");
+    assert_eq!((parameters.direction, parameters.mode, parameters.replay_window), (Direction::Inbound, Mode::Tunnel, 64));
+    assert!(parameters.selectors.is_empty() && parameters.udp_encapsulation.is_none() && parameters.inside.is_none());
+    assert!(!parameters.allow_unauthenticated && !parameters.allow_reserved_spi);
+    let [association] = parameters.associations.as_slice() else { panic!("{parameters:?}") };
+    assert_eq!((association.spi, association.icv_length, association.authentication), (Spi(0x1001), 16, Authentication::None));
+    assert!(association.encryption_key.ct_eq(&SecretBytes::from_hex(KEY).unwrap()));
+    assert!(!association.extended_sequence_numbers && association.sequence_number == 0 && association.sequence_number_high == 0);
+}
+
+#[test]
+fn every_field_of_the_grammar_is_read() {
+    let text = r#"
+        [[sa]]
+        name = "outer"
+        direction = "outbound"
+        mode = "tunnel"
+        source = "2001:db8::1"
+        destination = "2001:db8::2"
+        replay-window = 4096
+        [[sa.association]]
+        operation = "esp"
+        spi = 0x1001
+        encryption = "aes-cbc-256"
+        encryption-key = "0000000000000000000000000000000000000000000000000000000000000000"
+        [[sa.association]]
+        operation = "ah"
+        spi = 4294967295
+        authentication = "aes-gmac-128"
+        authentication-key = "000102030405060708090a0b0c0d0e0f10111213"
+        extended-sequence-numbers = true
+        sequence-number-high = 0xffffffff
+        sequence-number = 7
+
+        [[sa]]
+        name = "inner"
+        direction = "outbound"
+        mode = "transport"
+        source = "10.0.1.1"
+        destination = "10.0.2.1"
+        replay-window = 0
+        udp-encapsulation = { source-port = 4500, destination-port = 4501 }
+        inside = "outer"
+        allow-unauthenticated = true
+        selectors = [
+            { source = "10.0.1.0/24", destination = "10.0.2.0-10.0.2.99", protocol = "tcp", source-port = "1024-65535", destination-port = 443 },
+            { protocol = 58 }, { protocol = "17", destination-port = "53" }, {},
+        ]
+        [[sa.association]]
+        operation = "esp"
+        spi = 256
+        encryption = "des-cbc"
+        encryption-key = "0x0011223344556677"
+        authentication = "none"
+        authentication-key = ""
+    "#;
+    let file = SaFile::parse(text, "sa.toml", WHOLE).unwrap();
+    let [outer, inner] = file.bundles.as_slice() else { panic!("{file:?}") };
+    assert_eq!((outer.position.line, inner.position.line), (2, 23));
+    let ah = &outer.parameters.associations[1];
+    assert_eq!((ah.operation, ah.spi, ah.sequence_number_high, ah.sequence_number), (Operation::Ah, Spi(u32::MAX), u32::MAX, 7));
+    let inner = &inner.parameters;
+    assert_eq!(inner.udp_encapsulation, Some(UdpEncapsulation { source_port: 4500, destination_port: 4501 }));
+    assert_eq!((inner.inside.as_deref(), inner.replay_window, inner.allow_unauthenticated), (Some("outer"), 0, true));
+    let range = |first: &str, last: &str| AddressRange::new(first.parse().unwrap(), last.parse().unwrap());
+    assert_eq!(
+        inner.selectors,
+        [
+            Selector {
+                source: range("10.0.1.0", "10.0.1.255"),
+                destination: range("10.0.2.0", "10.0.2.99"),
+                protocol: Some(IpProtocol::TCP),
+                source_port: PortRange { first: 1024, last: 65535 },
+                destination_port: PortRange { first: 443, last: 443 },
+            },
+            Selector { protocol: Some(IpProtocol::ICMPV6), ..Selector::ANY },
+            Selector { protocol: Some(IpProtocol::UDP), destination_port: PortRange { first: 53, last: 53 }, ..Selector::ANY },
+            Selector::ANY,
+        ]
+    );
+}
+
+#[test]
+fn errors_say_where_what_was_found_and_what_is_allowed() {
+    let with = |line: &str| format!("destination = \"192.0.2.2\"\n{line}");
+    let selector = |inside: &str| with(&format!("selectors = [ {{ {inside} }} ]"));
+    for (old, new, expected) in [
+        ("\"b-from-a\"", "\"\"", "sa.toml:2:8: name: \"\" found, a name without control characters expected"),
+        ("name = \"b-from-a\"\n", "", "sa.toml:1:1: name is missing; a name that no other SA of the file has"),
+        ("\"b-from-a\"", "7", "sa.toml:2:8: name: an integer found, a text expected"),
+        ("\"inbound\"", "\"in\"", "sa.toml:3:13: direction: \"in\" found, \"inbound\" or \"outbound\" allowed"),
+        ("\"tunnel\"", "\"Tunnel\"", "sa.toml:4:8: mode: \"Tunnel\" found, \"transport\" or \"tunnel\" allowed"),
+        ("\"192.0.2.1\"", "\"192.0.2\"", "sa.toml:5:10: source: \"192.0.2\" found, an IPv4 or IPv6 address expected"),
+        ("\"192.0.2.2\"", "\"2001:db8::1\"", "sa.toml:6:15: destination: 2001:db8::1, IPv6, found, the source 192.0.2.1 is IPv4"),
+        ("\"192.0.2.2\"", "\"0.0.0.0\"", "sa.toml:6:15: destination: 0.0.0.0 found, the address of the tunnel's other end expected"),
+        (
+            "mode",
+            "mod",
+            "sa.toml:4:1: unknown field \"mod\"; allowed here: name, direction, mode, source, destination, replay-window, udp-encapsulation, inside, allow-unauthenticated, selectors, association",
+        ),
+        ("operation = \"esp\"\n", "", "sa.toml:7:1: operation is missing; \"esp\" or \"ah\""),
+        ("\"esp\"", "\"ESP\"", "sa.toml:8:13: operation: \"ESP\" found, \"esp\" or \"ah\" allowed"),
+        ("spi = 0x00001001\n", "", "sa.toml:7:1: spi is missing; 0x100 to 0xffffffff"),
+        ("0x00001001", "0", "sa.toml:9:7: spi: 0 found, 0x100 to 0xffffffff allowed"),
+        ("0x00001001", "255", "sa.toml:9:7: spi: 255 found, 0x100 to 0xffffffff allowed"),
+        ("0x00001001", "-1", "sa.toml:9:7: spi: -1 found, 0x100 to 0xffffffff allowed"),
+        ("0x00001001", "0x100000000", "sa.toml:9:7: spi: 0x100000000 found, 0x100 to 0xffffffff allowed"),
+        ("0x00001001", "\"0x00001001\"", "sa.toml:9:7: spi: a text found, 0x100 to 0xffffffff expected"),
+        (
+            "\"aes-gcm-128\"",
+            "\"aes-gcm\"",
+            "sa.toml:10:14: encryption: \"aes-gcm\" found, allowed: null, des-cbc, 3des-cbc, aes-cbc-128, aes-cbc-192, aes-cbc-256, aes-gcm-128, aes-gcm-192, aes-gcm-256, chacha20-poly1305",
+        ),
+        ("\"aes-gcm-128\"", "\"aes-gcm-256\"", "sa.toml:11:18: encryption-key: 20 bytes found, aes-gcm-256 takes 36 (32 key, 4 salt)"),
+        ("10111213\"", "101112\"", "sa.toml:11:18: encryption-key: 19 bytes found, aes-gcm-128 takes 20 (16 key, 4 salt)"),
+        ("10111213\"", "1011121\"", "sa.toml:11:18: encryption-key: an odd number of hexadecimal digits found, pairs of hexadecimal digits expected"),
+        ("10111213\"", "1011121x\"", "sa.toml:11:18: encryption-key: no hexadecimal digit at character 40 found, pairs of hexadecimal digits expected"),
+        ("encryption-key", "authentication-key", "sa.toml:7:1: encryption-key is missing; aes-gcm-128 takes 20 (16 key, 4 salt) bytes in hexadecimal"),
+        ("encryption-key", "icv-length = 10\nencryption-key", "sa.toml:11:14: icv-length: 10 found, aes-gcm-128 takes 16, 12, 8"),
+        (
+            "encryption-key",
+            "authentication = \"hmac-sha-256-128\"\nencryption-key",
+            "sa.toml:11:18: authentication: \"hmac-sha-256-128\" found, aes-gcm-128 authenticates by itself and takes only \"none\"",
+        ),
+        ("encryption-key", "authentication-key = \"00\"\nencryption-key", "sa.toml:11:22: authentication-key: 1 byte found, none takes no key"),
+        (
+            "encryption-key",
+            "sequence-number-high = 1\nencryption-key",
+            "sa.toml:11:24: sequence-number-high: 1 found, only 0 without extended-sequence-numbers allowed",
+        ),
+        (
+            "encryption-key",
+            "extended-sequence-numbers = 1\nencryption-key",
+            "sa.toml:11:29: extended-sequence-numbers: an integer found, true or false expected",
+        ),
+        ("\"esp\"", "\"ah\"", "sa.toml:8:13: operation: AH is not supported yet"),
+        ("\"aes-gcm-128\"", "\"chacha20-poly1305\"", "sa.toml:10:14: encryption: chacha20-poly1305 is not supported yet"),
+        ("[[sa]]", "[sa]", "sa.toml:1:1: sa: a table found, an array of tables ([[sa]]) expected"),
+        ("[[sa]]", "[[sas]]", "sa.toml:1:3: unknown field \"sas\"; allowed here: sa"),
+    ] {
+        assert_eq!(after(old, new), expected);
+    }
+    for (line, expected) in [
+        ("replay-window = 65537", "sa.toml:7:17: replay-window: 65537 found, 0 (off) to 65536 allowed"),
+        ("replay-window = \"off\"", "sa.toml:7:17: replay-window: a text found, 0 (off) to 65536 expected"),
+        ("udp-encapsulation = { source-port = 4500 }", "sa.toml:7:21: destination-port is missing; 1 to 65535"),
+        ("udp-encapsulation = { source-port = 1, destination-port = 0 }", "sa.toml:7:59: destination-port: 0 found, 1 to 65535 allowed"),
+        ("udp-encapsulation = { source-port = 1, destination-port = 1 }", "sa.toml:7:21: udp-encapsulation: UDP encapsulation is not supported yet"),
+        (
+            "udp-encapsulation = 4500",
+            "sa.toml:7:21: udp-encapsulation: an integer found, a table such as { source-port = 4500, destination-port = 4500 } expected",
+        ),
+        ("inside = \"x\"", "sa.toml:7:10: inside: \"x\" found, only a transport bundle can be inside another"),
+        ("selectors = []", "sa.toml:7:13: selectors: an empty array found, leave the field out for the default, or write [ {} ] for everything"),
+        ("selectors = [ 7 ]", "sa.toml:7:15: selectors: an integer found, an array of tables such as [ { protocol = \"tcp\" } ] expected"),
+    ] {
+        assert_eq!(after("destination = \"192.0.2.2\"", &with(line)), expected);
+    }
+    for (inside, column, expected) in [
+        ("source = \"10.0.1.0/33\"", 26, "source: \"10.0.1.0/33\" found, a prefix length of 0 to 32 allowed"),
+        ("source = \"10.0.1.0/+1\"", 26, "source: \"10.0.1.0/+1\" found, a prefix length of 0 to 32 allowed"),
+        ("source = \"10.0.1.1/24\"", 26, "source: \"10.0.1.1/24\" found, the bits after the first 24 must be zero"),
+        ("source = \"10.0.1.9-10.0.1.1\"", 26, "source: \"10.0.1.9-10.0.1.1\" found, two addresses of one version, the lower one first, allowed"),
+        ("source = \"any\"", 26, "source: \"any\" found, an address, a prefix such as \"10.0.1.0/24\" or a range such as \"10.0.2.0-10.0.2.99\" expected"),
+        ("source = \"::/0\", destination = \"10.0.0.0/8\"", 48, "destination: 10.0.0.0/8, IPv4, found, the selector's source is IPv6"),
+        ("protocol = \"tcpp\"", 28, "protocol: \"tcpp\" found, a name such as \"tcp\" or a number from 0 to 255 expected"),
+        ("protocol = 256", 28, "protocol: 256 found, 0 to 255 allowed"),
+        ("source-port = \"2-1\"", 31, "source-port: \"2-1\" found, the lower port comes first"),
+        ("source-port = \"1-65536\"", 31, "source-port: \"1-65536\" found, a port such as 443 or a range such as \"1024-65535\" expected"),
+        ("source-port = true", 31, "source-port: a boolean found, a port such as 443 or a range such as \"1024-65535\" expected"),
+        ("protocol = \"icmp\", source-port = 7", 50, "source-port: ports of \"icmp\" found, only TCP, UDP, SCTP, DCCP and UDP-Lite have ports"),
+        ("port = 7", 17, "unknown field \"port\"; allowed here: source, destination, protocol, source-port, destination-port"),
+    ] {
+        assert_eq!(after("destination = \"192.0.2.2\"", &selector(inside)), format!("sa.toml:7:{column}: {expected}"));
+    }
+    assert_eq!(message("", SaFileRules::default()), "sa.toml:1:1: sa is missing; at least one [[sa]] expected");
+}
+
+#[test]
+fn bundles_are_checked_against_one_another() {
+    let one = good();
+    assert_eq!(message(&format!("{one}{one}"), WHOLE), "sa.toml:13:8: name: \"b-from-a\" found, another SA has this name at 2:8");
+    let transport = |direction: &str, inside: &str| {
+        let text = good().replace("\"tunnel\"", "\"transport\"").replace("\"b-from-a\"", "\"t\"").replace("\"inbound\"", direction);
+        text.replace("destination", &format!("inside = \"{inside}\"\ndestination"))
+    };
+    let both = |direction: &str, inside: &str| format!("{one}{}", transport(direction, inside));
+    assert!(SaFile::parse(&both("\"inbound\"", "b-from-a"), "sa.toml", WHOLE).is_ok());
+    assert_eq!(message(&both("\"outbound\"", "b-from-a"), WHOLE), "sa.toml:17:10: inside: \"b-from-a\" found, that SA is inbound, this one outbound");
+    assert_eq!(message(&both("\"inbound\"", "c"), WHOLE), "sa.toml:17:10: inside: \"c\" found, no SA of the file has this name");
+    assert_eq!(message(&both("\"inbound\"", "t"), WHOLE), "sa.toml:17:10: inside: \"t\" found, that SA is no tunnel");
+    let unsupported = message(&both("\"inbound\"", "b-from-a"), SaFileRules::default());
+    assert_eq!(unsupported, "sa.toml:17:10: inside: a transport bundle inside a tunnel bundle is not supported yet");
+}
+
+#[test]
+fn associations_go_together_or_are_refused() {
+    let esp = "[[sa.association]]\noperation = \"esp\"\nspi = 257\nencryption = \"aes-cbc-128\"\nencryption-key = \"00112233445566778899aabbccddeeff\"\n";
+    let ah = "[[sa.association]]\noperation = \"ah\"\nspi = 258\nauthentication = \"hmac-md5-96\"\nauthentication-key = \"00112233445566778899aabbccddeeff\"\n";
+    let head = good().split("[[sa.association]]").next().unwrap().to_owned();
+    let read = |rest: &str, rules| SaFile::parse(&format!("{head}{rest}"), "sa.toml", rules).map_err(|error| error.to_string());
+    for fine in [ah.to_owned(), format!("{esp}{ah}")] {
+        assert!(read(&fine, WHOLE).is_ok(), "{:?}", read(&fine, WHOLE));
+    }
+    for (rest, rules, expected) in [
+        (String::new(), WHOLE, "1:1: association is missing; one [[sa.association]], or two: ESP, then AH"),
+        ("association = []\n".to_owned(), WHOLE, "7:15: association: 0 associations found, one [[sa.association]], or two: ESP, then AH allowed"),
+        (format!("{esp}{ah}{ah}"), WHOLE, "17:1: association: 3 associations found, one [[sa.association]], or two: ESP, then AH allowed"),
+        (format!("{ah}{esp}"), WHOLE, "8:13: operation: \"ah\" as the first of two found, ESP comes first, then AH"),
+        (format!("{esp}{ah}").replace("\"ah\"", "\"esp\""), WHOLE, "13:13: operation: \"esp\" as the second of two found, ESP comes first, then AH"),
+        (format!("{esp}{ah}"), SaFileRules::default(), "10:14: encryption: aes-cbc-128 is not supported yet"),
+        (esp.to_owned(), WHOLE, "7:1: authentication is missing; encryption needs an authentication algorithm, AH over it, or allow-unauthenticated = true"),
+        (esp.replace("aes-cbc-128", "null"), WHOLE, "11:18: encryption-key: 16 bytes found, null takes no key"),
+        (format!("{ah}icv-length = 12\n"), WHOLE, "12:14: icv-length: a value found, AH has no encryption fields"),
+        (ah.replace("hmac-md5-96", "none"), WHOLE, "10:18: authentication: \"none\" found, an authentication algorithm such as \"hmac-sha-256-128\" expected"),
+        (
+            ah.replace("authentication = \"hmac-md5-96\"\n", ""),
+            WHOLE,
+            "7:1: authentication is missing; an authentication algorithm such as \"hmac-sha-256-128\"",
+        ),
+        (
+            format!("{esp}authentication = \"aes-gmac-128\"\n"),
+            WHOLE,
+            "12:18: authentication: \"aes-gmac-128\" found, AES-GMAC goes only with encryption = \"null\"",
+        ),
+        (
+            format!("udp-encapsulation = {{ source-port = 1, destination-port = 2 }}\n{ah}"),
+            WHOLE,
+            "7:1: udp-encapsulation: AH found, only ESP alone goes in UDP",
+        ),
+        (
+            format!("allow-unauthenticated = true\n{}", esp.replace("aes-cbc-128", "null").replace("00112233445566778899aabbccddeeff", "")),
+            WHOLE,
+            "8:1: authentication is missing; null encryption needs an authentication algorithm, or AH over it",
+        ),
+    ] {
+        assert_eq!(read(&rest, rules).unwrap_err(), format!("sa.toml:{expected}"));
+    }
+    assert!(read(&format!("allow-unauthenticated = true\n{esp}"), WHOLE).is_ok());
+}
+
+#[test]
+fn reserved_spis_are_taken_on_demand_and_zero_never() {
+    let rules = SaFileRules { reserved_spi: true, ..SaFileRules::default() };
+    let read = |spi: &str| SaFile::parse(&good().replace("0x00001001", spi), "sa.toml", rules);
+    assert!(read("1").unwrap().bundles[0].parameters.allow_reserved_spi);
+    assert_eq!(read("0").unwrap_err().to_string(), "sa.toml:9:7: spi: 0 found, 1 to 0xffffffff allowed");
+}
+
+/// Keys in their place, in a wrong place, and next to every kind of mistake: no error shows any part of one.
+#[test]
+fn no_error_shows_a_key() {
+    let canary = "c0ffeed1a55eb79c0123456789abcdeffedcba98";
+    let line = format!("encryption-key = \"{canary}\"");
+    let lines = [
+        format!("encryption-key = {canary}"),
+        format!("encryption-key = \"{canary}"),
+        format!("encryption-key = \"{canary}\" \""),
+        format!("encryption-key \"{canary}\""),
+        format!("encryption-key = '{canary}"),
+        format!("encryption-key = \"{canary}00\""),
+        format!("encryption-key = \"{canary}0\""),
+        format!("encryption-key = \"{canary}\"\nencryption-key = \"{canary}\""),
+        format!("encryption-key = \"\\x{canary}\""),
+        format!("encryption-key = \"\\q{canary}\""),
+        format!("encryption-key = \"{}\"", canary.replace('c', "\\u0063").replace("98", "9")),
+        format!("encryption-key = [\"{canary}\"]"),
+        format!("encryption-key = {{ hex = \"{canary}\" }}"),
+        format!("encryption-key = 0x{canary}"),
+        format!("{canary} = 7\n{line}"),
+        format!("\"{canary}\" = 7\n{line}"),
+        format!("authentication = \"{canary}\"\n{line}"),
+        format!("authentication-key = \"{canary}\"\n{line}"),
+        format!("icv-length = 0x{canary}\n{line}"),
+        format!("sequence-number = \"{canary}\"\n{line}"),
+        format!("encryption-key = \"{canary}\"\nencryption-key.x = 1"),
+        format!("# {canary}\n]{line}"),
+        format!("{line}\n{canary}"),
+        format!("{line} {canary}"),
+        format!("{line}\n[sa.{canary}]"),
+    ];
+    let good = good().replace(&format!("encryption-key = \"{KEY}\""), &line);
+    assert!(SaFile::parse(&good, "sa.toml", SaFileRules::default()).is_ok());
+    let mut texts: Vec<String> = lines.iter().map(|wrong| good.replace(&line, wrong)).collect();
+    for field in ["name", "direction", "mode", "source", "destination", "operation", "encryption"] {
+        let start = good.find(&format!("{field} = ")).unwrap();
+        let end = start + good[start..].find('\n').unwrap();
+        texts.push(format!("{}{field} = \"{canary}\"{}", &good[..start], &good[end..]));
+    }
+    let mut refused = 0;
+    for text in texts {
+        let Err(error) = SaFile::parse(&text, "sa.toml", SaFileRules::default()) else { continue };
+        refused += 1;
+        for shown in [error.to_string(), format!("{error:?}")] {
+            assert!((0..canary.len() - 5).all(|at| !shown.contains(&canary[at..at + 6])), "{shown}\n{text}");
+        }
+    }
+    // All but the one whose name is the canary, which is a name.
+    assert_eq!(refused, lines.len() + 6);
+}
+
+fn address(v4: bool) -> impl Strategy<Value = IpAddress> {
+    any::<u128>().prop_map(move |number| numbered(v4, number))
+}
+
+fn numbered(v4: bool, number: u128) -> IpAddress {
+    if v4 { IpAddress::v4((number as u32 | 1).to_be_bytes()) } else { IpAddress::v6((number | 1).to_be_bytes()) }
+}
+
+fn range(v4: bool) -> impl Strategy<Value = Option<AddressRange>> {
+    let between = (address(v4), address(v4)).prop_map(|(one, other)| AddressRange::new(one.min(other), one.max(other)));
+    let prefix = (address(v4), 0..=128_u8).prop_map(move |(address, length)| {
+        let (width, length) = if v4 { (32, length % 33) } else { (128, length) };
+        let keep = if length == 0 { 0 } else { u128::MAX << (width - length) };
+        AddressRange::prefix(IpAddress::from_number(address.version(), address.to_number() & keep)?, length)
+    });
+    prop_oneof![Just(None), between, prefix]
+}
+
+fn ports() -> impl Strategy<Value = PortRange> {
+    prop_oneof![Just(PortRange::ANY), (any::<u16>(), any::<u16>()).prop_map(|(one, other)| PortRange { first: one.min(other), last: one.max(other) })]
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    (any::<bool>(), proptest::option::of(any::<u8>())).prop_flat_map(|(v4, protocol)| {
+        let protocol = protocol.map(IpProtocol);
+        (range(v4), range(v4), ports(), ports()).prop_map(move |(source, destination, source_port, destination_port)| {
+            if protocol.is_none_or(IpProtocol::has_ports) {
+                Selector { source, destination, protocol, source_port, destination_port }
+            } else {
+                Selector { source, destination, protocol, ..Selector::ANY }
+            }
+        })
+    })
+}
+
+fn key(length: usize) -> impl Strategy<Value = SecretBytes> {
+    proptest::collection::vec(any::<u8>(), length).prop_map(SecretBytes::from)
+}
+
+fn esp(with_ah: bool) -> impl Strategy<Value = AssociationParameters> {
+    let algorithms =
+        (0..Encryption::ALL.len(), 0..Authentication::ALL.len(), any::<prop::sample::Index>()).prop_map(move |(encryption, authentication, icv)| {
+            let encryption = Encryption::ALL[encryption];
+            let authentication = match Authentication::ALL[authentication] {
+                _ if encryption.is_combined() => Authentication::None,
+                Authentication::AesGmac(_) if encryption != Encryption::Null => Authentication::HmacSha256,
+                Authentication::None if !with_ah && encryption == Encryption::Null => Authentication::HmacSha1,
+                other => other,
+            };
+            let lengths = encryption.icv_lengths();
+            (encryption, authentication, if lengths.is_empty() { 0 } else { lengths[icv.index(lengths.len())] as u8 })
+        });
+    algorithms.prop_flat_map(|(encryption, authentication, icv_length)| {
+        let numbers = (256..=u32::MAX, any::<bool>(), any::<u32>(), any::<u32>());
+        (numbers, key(encryption.key_length()), key(authentication.key_length())).prop_map(
+            move |((spi, esn, high, low), encryption_key, authentication_key)| AssociationParameters {
+                operation: Operation::Esp,
+                spi: Spi(spi),
+                encryption,
+                encryption_key,
+                icv_length,
+                authentication,
+                authentication_key,
+                extended_sequence_numbers: esn,
+                sequence_number_high: if esn { high } else { 0 },
+                sequence_number: low,
+            },
+        )
+    })
+}
+
+fn ah() -> impl Strategy<Value = AssociationParameters> {
+    (1..Authentication::ALL.len(), 256..=u32::MAX, any::<u32>()).prop_flat_map(|(authentication, spi, low)| {
+        let authentication = Authentication::ALL[authentication];
+        key(authentication.key_length()).prop_map(move |authentication_key| AssociationParameters {
+            operation: Operation::Ah,
+            spi: Spi(spi),
+            encryption: Encryption::Null,
+            encryption_key: SecretBytes::default(),
+            icv_length: 0,
+            authentication,
+            authentication_key,
+            extended_sequence_numbers: false,
+            sequence_number_high: 0,
+            sequence_number: low,
+        })
+    })
+}
+
+fn associations() -> impl Strategy<Value = Vec<AssociationParameters>> {
+    prop_oneof![esp(false).prop_map(|esp| vec![esp]), ah().prop_map(|ah| vec![ah]), (esp(true), ah()).prop_map(|(esp, ah)| vec![esp, ah]),]
+}
+
+fn parameters() -> impl Strategy<Value = SaParameters> {
+    let head = ("[^\\p{C}]{1,12}", any::<bool>(), any::<bool>(), any::<bool>(), 0..=65_536_u32, proptest::option::of((any::<u16>(), 1..=u16::MAX)));
+    let ends = (any::<u128>(), any::<u128>());
+    (head, associations(), proptest::collection::vec(selector(), 0..4), ends).prop_map(
+        |((name, inbound, tunnel, v4, window, udp), associations, selectors, (source, destination))| SaParameters {
+            name,
+            direction: if inbound { Direction::Inbound } else { Direction::Outbound },
+            mode: if tunnel { Mode::Tunnel } else { Mode::Transport },
+            source: numbered(v4, source),
+            destination: numbered(v4, destination),
+            udp_encapsulation: udp
+                .filter(|_| associations.iter().all(|association| association.operation == Operation::Esp))
+                .map(|(source_port, destination_port)| UdpEncapsulation { source_port, destination_port }),
+            associations,
+            selectors,
+            replay_window: window,
+            iv_mask: 0,
+            inside: None,
+            allow_unauthenticated: true,
+            allow_reserved_spi: false,
+            soft_limits: Limits::NONE,
+            hard_limits: Limits::NONE,
+            offload: OffloadPolicy::Prefer,
+        },
+    )
+}
+
+/// Everything of parameters in a comparable form, keys included.
+fn picture(parameters: &SaParameters) -> String {
+    let keys: Vec<_> = parameters.associations.iter().map(|a| (a.encryption_key.expose().to_vec(), a.authentication_key.expose().to_vec())).collect();
+    format!("{parameters:?} {keys:?}")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn what_is_written_reads_the_same(mut bundles in proptest::collection::vec(parameters(), 1..4)) {
+        for (number, bundle) in bundles.iter_mut().enumerate() {
+            bundle.name = format!("{} \"{number}\\", bundle.name);
+        }
+        let text = to_toml(&bundles);
+        let read = SaFile::parse(&text, "sa.toml", WHOLE).unwrap();
+        prop_assert_eq!(read.bundles.len(), bundles.len());
+        for (read, written) in read.bundles.iter().zip(&bundles) {
+            prop_assert_eq!(picture(&read.parameters), picture(written));
+        }
+    }
+
+    #[test]
+    fn any_change_is_read_or_refused(at in any::<prop::sample::Index>(), replacement in "\\PC{0,3}", cut in 0..4_usize) {
+        let mut text: Vec<char> = good().chars().collect();
+        let at = at.index(text.len());
+        let end = (at + cut).min(text.len());
+        text.splice(at..end, replacement.chars());
+        let text: String = text.into_iter().collect();
+        for rules in [SaFileRules::default(), WHOLE] {
+            if let Err(error) = SaFile::parse(&text, "sa.toml", rules) {
+                prop_assert!(error.to_string().starts_with("sa.toml:"), "{}", error);
+            }
+        }
+    }
+}
