@@ -129,7 +129,7 @@ type Measure = fn(&mut Bench) -> Duration;
 
 fn median(times: &mut [Duration]) -> f64 {
     times.sort_unstable();
-    times[times.len() / 2].as_nanos() as f64 / BATCH as f64
+    times[times.len() / 2].as_secs_f64() * 1e9 / f64::from(BATCH as u32)
 }
 
 fn ratio(name: &str, len: usize, nic: Measure, raw: Measure, target: f64) {

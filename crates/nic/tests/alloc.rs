@@ -65,7 +65,7 @@ fn a_warm_lane_allocates_nothing() {
         // With 8-byte ICVs the other provider does the work.
         for icv in [16, 8] {
             let mut nic = Nic::new(Link::Ethernet);
-            let sa = Sa { esn, icv, ..Sa::new(0x1001) };
+            let sa = Sa { icv, esn, ..Sa::new(0x1001) };
             let outbound = nic.add(&sa, Direction::Outbound);
             nic.add(&sa, Direction::Inbound);
             let shape = Shape { link: Link::Ethernet, ..Shape::BARE };

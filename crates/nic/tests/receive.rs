@@ -53,10 +53,10 @@ fn every_shape_of_packet_is_opened_in_place() {
             for icv in [0, 8, 12, 16] {
                 for (ipv6, esn, extras) in [(false, false, false), (false, true, true), (true, false, true), (true, true, false)] {
                     spi += 1;
-                    let sa = Sa { ipv6, esn, high: if esn { 7 } else { 0 }, key, icv, iv_mask: u64::MAX, ..Sa::new(spi) };
+                    let sa = Sa { ipv6, key, icv, esn, high: if esn { 7 } else { 0 }, iv_mask: u64::MAX, ..Sa::new(spi) };
                     nic.add(&sa, IN);
                     for (low, len) in [(1, 0), (2, 1), (3, 64), (4, 1400), (5, 9000)] {
-                        let payload: Vec<u8> = (0..len).map(|at| at as u8).collect();
+                        let payload: Vec<u8> = (0..=u8::MAX).cycle().take(len).collect();
                         let sequence = if esn { 7 << 32 | low } else { low };
                         let (packet, wire) = packet(&sa, Shape { link, extras, next_header: 6 }, sequence, &payload);
                         assert_good(&nic.receive_one(&wire), &packet, &sa);
@@ -107,7 +107,7 @@ fn a_byte_changed_anywhere_under_the_icv_is_never_a_success() {
     for sa in [Sa::new(0x1001), Sa::new(0x1002).v6(), Sa::new(0x1003).esn(3), Sa { icv: 8, ..Sa::new(0x1004) }] {
         let mut nic = Nic::new(Link::Bare);
         nic.add(&sa, IN);
-        let sequence = u64::from(sa.high) << 32 | 77;
+        let sequence = u64::from(sa.high) << 32 | 0x77;
         let (packet, wire) = packet(&sa, Shape::BARE, sequence, b"something to protect");
         for at in packet.esp.clone() {
             for bit in [0x01, 0x80] {

@@ -181,8 +181,9 @@ fn what_packets_only_read_is_apart_from_what_they_change() {
 
 #[test]
 fn what_the_engine_does_not_do_is_refused() {
+    type Change = fn(&mut EspAssociation);
     let provider = Crypto::default();
-    let cases: [(fn(&mut EspAssociation), Status); 4] = [
+    let cases: [(Change, Status); 4] = [
         (|esp| esp.encryption.algorithm = EncryptionAlgorithm::ChaCha20Poly1305, Status::NOT_SUPPORTED),
         (|esp| esp.encryption.algorithm = EncryptionAlgorithm::Null, Status::NOT_SUPPORTED),
         (|esp| esp.encryption.key = SecretBytes::from(vec![0; 16]), Status::INVALID_DATA),

@@ -37,15 +37,17 @@ impl<P: Provider> Sender<'_, P> {
             }
         }
         unsealed.clear();
-        done.reserve(batch.len());
         wire.reserve(batch.len());
-        for mut list in batch.drain(..) {
-            if list.status.is_success() {
-                wire.push(list.take_frame());
-                let (timestamp, tag) = (list.timestamp, list.tag);
-                wire.extend(list.more.drain(..).map(|buffer| Frame { buffer, timestamp, tag }));
-            }
-            done.push(list);
+        for list in batch.iter_mut().filter(|list| list.status.is_success()) {
+            wire.push(list.take_frame());
+            let (timestamp, tag) = (list.timestamp, list.tag);
+            wire.extend(list.more.drain(..).map(|buffer| Frame { buffer, timestamp, tag }));
+        }
+        // Lists are big: they change hands as a batch, not one by one.
+        if done.is_empty() {
+            core::mem::swap(done, batch);
+        } else {
+            done.append(batch);
         }
     }
 
