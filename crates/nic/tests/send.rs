@@ -3,7 +3,9 @@
 mod common;
 
 use common::{Link, Nic, Packet, Sa, Shape};
+use ipsec::{Aead, KeyError, OpenJob, Provider, Scratch, SealJob, Verdict};
 use ndis::{AesKeySize, Direction, HeaderTransmit, IpsecSetting, NetBufferList, OffloadHandle, Status};
+use nic::{NicParameters, SoftwareEngine};
 use packet::{Buffer, Time};
 
 const OUT: Direction = Direction::Outbound;
@@ -257,6 +259,52 @@ fn the_packet_that_fills_a_batch_of_jobs_is_sent_like_the_others() {
         let expected: Vec<_> = packets.iter().zip(1..).map(|(packet, sequence)| sa.sealed(packet, sequence)).collect();
         assert!(wire.iter().map(|frame| frame.buffer.as_slice()).eq(expected.iter().map(Vec::as_slice)), "{lists}");
     }
+}
+
+/// A provider that breaks its promise: it takes every key and refuses every job.
+struct Refusing;
+
+impl Provider for Refusing {
+    type Key = ();
+
+    fn name(&self) -> &'static str {
+        "refusing"
+    }
+
+    fn key(&self, _: Aead, _: &[u8], _: usize) -> Result<(), KeyError> {
+        Ok(())
+    }
+
+    fn seal(&self, jobs: &mut [SealJob<'_, ()>]) {
+        for job in jobs {
+            job.verdict = Verdict::Bad;
+        }
+    }
+
+    fn open(&self, _: &mut [OpenJob<'_, ()>], _: &mut Scratch) {}
+}
+
+#[test]
+fn what_a_provider_does_not_seal_does_not_leave() {
+    let parameters = NicParameters { medium: packet::Medium::Ip, ..NicParameters::new("test") };
+    let mut nic = Nic::with(parameters, || SoftwareEngine::new(Refusing, 4).unwrap());
+    nic.activate();
+    let sa = Sa::new(0x1001);
+    let handle = nic.add(&sa, OUT);
+    nic.add(&sa, Direction::Inbound);
+    let packet = sa.unsealed(Shape::BARE, 1, b"payload");
+    let mut list = packet.list(Some(handle));
+    list.more.push(Buffer::copy_from(&packet.bytes));
+    let (done, wire) = nic.send(vec![packet.list(None), list, packet.list(None)]);
+    assert_eq!(done.iter().map(|list| list.status.is_success()).collect::<Vec<_>>(), [true, false, true]);
+    assert_eq!(wire.len(), 2);
+    assert!(done[1].buffers().all(Buffer::is_empty), "nobody sends it again");
+    assert_eq!(nic.counter("send_provider"), 1);
+    // A job that was not looked at is no success either.
+    let wire = sa.sealed(&packet, 1);
+    let list = nic.receive_one(&wire);
+    assert_eq!(list.oob.ipsec_receive().crypto_status, ndis::CryptoStatus::TransportEspAuthFailed);
+    assert_eq!(list.buffer.as_slice(), wire);
 }
 
 #[test]

@@ -40,7 +40,7 @@ failures! {
     TrailerMismatch = "send_trailer_mismatch",
     /// Lengths of frame, IP packet and ESP do not fit one another (OV2-SEND-8).
     Lengths = "send_lengths",
-    /// The cryptographic provider refused.
+    /// The cryptographic provider refused a job that it can do. Such a list comes back empty.
     Provider = "send_provider",
 }
 

@@ -73,12 +73,20 @@ impl<P: Provider> Receiver<'_, P> {
                 let l3_offset = ip_offset(self.medium, bytes);
                 let class = self.classify(bytes, usize::from(l3_offset), &mut left);
                 let mut list = NetBufferList::from_frame(frame, l3_offset);
+                let mut last = false;
                 match class {
                     Class::Untouched => {}
                     Class::Failed(sa, status) => list.oob.set_ipsec_receive(failure(sa, status)),
-                    Class::Open(sa, esp) => found.push(Found { index, sa, esp }),
+                    Class::Open(sa, esp) => {
+                        // What high half its next packets have is known when this one was verified.
+                        last = sa.is_unverified();
+                        found.push(Found { index, sa, esp });
+                    }
                 }
                 up.push(list);
+                if last {
+                    break;
+                }
             }
             if up.len() == first {
                 break;

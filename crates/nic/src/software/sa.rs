@@ -136,6 +136,12 @@ impl<P: Provider> Sa<P> {
         if highest == 0 || updated { esn::nearest(low, reference) } else { esn::infer(low, highest, self.window) }
     }
 
+    /// Whether the high half of its numbers hangs on a packet that is still to be verified.
+    #[inline]
+    pub(super) fn is_unverified(&self) -> bool {
+        self.extended && self.state.highest.load(Ordering::Relaxed) == 0
+    }
+
     /// Notes the number of a packet whose ICV was good.
     #[inline]
     pub(super) fn authentic(&self, sequence: u64) {

@@ -31,9 +31,13 @@ impl<P: Provider> Sender<'_, P> {
     /// `unsealed` is the lane's own memory for lists that a provider did not seal after all, and stays empty.
     pub(super) fn send(&self, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch, unsealed: &mut Vec<usize>) {
         self.seal(batch, unsealed);
+        unsealed.sort_unstable();
+        unsealed.dedup();
         for &index in &*unsealed {
             if let Some(list) = batch.get_mut(index) {
                 list.status = self.counters.failed(SendFailure::Provider);
+                // What the provider had is lost: better an empty list than one that somebody sends again.
+                list.buffers_mut().for_each(|buffer| buffer.truncate(0));
             }
         }
         unsealed.clear();
