@@ -71,6 +71,8 @@ struct Layer<'a, P: Provider> {
     end: usize,
     /// Offset of the byte that says "ESP" from the start of the IP header.
     pointer: usize,
+    /// Numbers are extended and none was verified yet: which high half the next packets have is known when this one is.
+    first: bool,
 }
 
 impl<P: Provider> Clone for Layer<'_, P> {
@@ -85,19 +87,26 @@ impl<P: Provider> TransportLane<P> {
     /// Takes packets that came up from an adapter, in order, and leaves `received` empty. Each is delivered, passed or dropped, and counted once.
     pub fn inbound(&mut self, cx: &mut LaneContext<'_>, received: &mut NblBatch, out: &mut InboundBatch) {
         self.follow();
-        for lists in received.chunks_mut(CHUNK) {
+        let mut rest = received.as_mut_slice();
+        while !rest.is_empty() {
             let Self { shared, sad, snapshot, counters, news, audit, scratch, .. } = self;
             let guard = sad.enter();
             let mut chunk = Chunk { shared, snapshot, guard: &guard, counters: &counters.inbound, news, now: cx.now };
-            let mut items: ArrayVec<Item<'_, P>, CHUNK> = lists.iter().map(|nbl| Item::new(nbl)).collect();
+            let mut items: ArrayVec<Item<'_, P>, CHUNK> = rest.iter().take(CHUNK).map(|nbl| Item::new(nbl)).collect();
             for depth in 0..=MAX_ASSOCIATIONS {
-                let mut open = false;
-                for (item, nbl) in items.iter_mut().zip(lists.iter()) {
+                let (mut open, mut end) = (false, items.len());
+                for (at, (item, nbl)) in items.iter_mut().zip(rest.iter()).enumerate() {
                     if matches!(item.step, Step::Look) {
                         item.step = chunk.look(item, nbl, depth);
                     }
                     open |= matches!(item.step, Step::Open(_));
+                    if depth == 0 && item.ends_chunk() {
+                        end = at + 1;
+                        break;
+                    }
                 }
+                items.truncate(end);
+                let lists = &mut rest[..items.len()];
                 if open {
                     chunk.open(&mut items, lists, scratch);
                 }
@@ -105,7 +114,9 @@ impl<P: Provider> TransportLane<P> {
                     break;
                 }
             }
-            for (item, nbl) in items.iter().zip(lists.iter_mut()) {
+            let (lists, left) = rest.split_at_mut(items.len());
+            rest = left;
+            for (item, nbl) in items.iter().zip(lists) {
                 chunk.finish(item, nbl, cx, out, audit);
             }
         }
@@ -125,6 +136,11 @@ impl<P: Provider> Item<'_, P> {
             associations: ArrayVec::new(),
             software: false,
         }
+    }
+
+    /// Whether the packets after this one have to wait until it was verified.
+    fn ends_chunk(&self) -> bool {
+        matches!(self.step, Step::Open(Layer { first: true, .. }) | Step::Authentic(Layer { first: true, .. }))
     }
 
     /// What the NIC says of the layer at `depth`; `None`: it has not done it.
@@ -211,7 +227,15 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         if item.associations.try_push(seen).is_err() {
             return Step::End(Verdict::Dropped(DropReason::Unsupported));
         }
-        let layer = Layer { handle, sa, sequence, esp: item.l3 + parsed.header_len(), end: item.l3 + parsed.total_len(), pointer: parsed.protocol_offset() };
+        let layer = Layer {
+            handle,
+            sa,
+            sequence,
+            esp: item.l3 + parsed.header_len(),
+            end: item.l3 + parsed.total_len(),
+            pointer: parsed.protocol_offset(),
+            first: sa.extended() && window.highest().is_none(),
+        };
         if sa.lifetime.is_over() {
             return Step::End(Verdict::Dropped(DropReason::Expired));
         }
