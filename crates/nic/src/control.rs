@@ -402,12 +402,13 @@ impl Control {
         if self.state != State::Running {
             return;
         }
+        // What has ended by now ended before the reset.
+        self.drain(engine);
         self.state = State::Resetting;
         self.set_gate();
         self.counters.reset();
         self.parameters.tell(&NicEvent::Reset);
         up.indications.push(StatusIndication::ResetStart);
-        self.drain(engine);
         self.empty_ledger();
         if !self.parameters.version.uses_add_sa_ex() {
             // From NDIS 6.30 on they end before the reset does, each in its own way; before that the reset ends them.
@@ -441,9 +442,9 @@ impl Control {
         if self.state == State::Halted {
             return;
         }
+        self.drain(engine);
         self.state = State::Halted;
         self.set_gate();
-        self.drain(engine);
         self.empty_ledger();
         self.abort_all(engine);
         let token = self.token();

@@ -4,9 +4,10 @@ mod common;
 #[path = "common/scripted.rs"]
 mod scripted;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 
 use common::{Link, Nic, Sa, Shape};
+use ipsec::{Aead, Crypto, KeyError, OpenJob, Provider, Scratch, SealJob};
 use ndis::{
     AddSaEntry, AhAssociation, Associations, AuthenticationAlgorithm, DirectOid, Direction, EncryptionAlgorithm, IpsecSetting, Keyed, Miniport, NdisVersion,
     OffloadHandle, Operation, Outcome, RequestId, SaBundle, Status, StatusIndication, UdpEspType, Upcalls, UpdateSa,
@@ -304,6 +305,79 @@ fn a_deletion_pends_until_no_batch_can_use_the_sa() {
     assert!(nic.completions().is_empty(), "exactly once");
 }
 
+/// A provider whose seal waits in the middle of a batch until the test lets it go on.
+struct Gated {
+    inner: Crypto,
+    inside: Arc<Barrier>,
+    leave: Arc<Barrier>,
+}
+
+impl Provider for Gated {
+    type Key = <Crypto as Provider>::Key;
+
+    fn name(&self) -> &'static str {
+        "gated"
+    }
+
+    fn key(&self, algorithm: Aead, key: &[u8], icv_length: usize) -> Result<Self::Key, KeyError> {
+        self.inner.key(algorithm, key, icv_length)
+    }
+
+    fn seal(&self, jobs: &mut [SealJob<'_, Self::Key>]) {
+        self.inside.wait();
+        self.leave.wait();
+        self.inner.seal(jobs);
+    }
+
+    fn open(&self, jobs: &mut [OpenJob<'_, Self::Key>], scratch: &mut Scratch) {
+        self.inner.open(jobs, scratch);
+    }
+}
+
+#[test]
+fn deletion_and_reset_wait_for_the_batch_that_is_under_way() {
+    for reset in [false, true] {
+        let (inside, leave) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+        let mut nic = Nic::with(parameters(NdisVersion::V6_30), {
+            let (inside, leave) = (Arc::clone(&inside), Arc::clone(&leave));
+            move || SoftwareEngine::new(Gated { inner: Crypto::default(), inside: Arc::clone(&inside), leave: Arc::clone(&leave) }, 4).unwrap()
+        });
+        let sa = Sa::new(0x1001);
+        let handle = nic.add(&sa, OUT);
+        let packet = sa.unsealed(Shape::BARE, 1, b"under way");
+        let sender = std::thread::spawn({
+            let (mut queue, packet) = (nic.miniport.open_queue(), packet.clone());
+            move || {
+                let (mut done, mut wire) = (Vec::new(), Vec::new());
+                let mut lane = ndis::LaneContext { now: packet::Time::ZERO, pool: &mut packet::BufferPool::new() };
+                queue.send(&mut lane, &mut vec![packet.list(Some(handle))], &mut done, &mut wire);
+                (done[0].status, wire)
+            }
+        });
+        inside.wait();
+        let mut up = Upcalls::default();
+        if reset {
+            nic.miniport.reset(&mut up);
+            assert_eq!(nic.done(DirectOid::DeleteSa(vec![handle.to_bits()])).0, Status::NOT_ACCEPTED);
+        } else {
+            assert!(matches!(nic.direct(DirectOid::DeleteSa(vec![handle.to_bits()])), Outcome::Pending));
+            // It is out of reach for every other batch already.
+            assert_eq!(nic.send_one(packet.list(Some(handle))).0.status, Status::FAILURE);
+        }
+        assert!(nic.completions().is_empty() && nic.indications().is_empty());
+        leave.wait();
+        let (status, wire) = sender.join().unwrap();
+        assert_eq!((status, wire[0].buffer.as_slice()), (Status::SUCCESS, sa.sealed(&packet, 1).as_slice()), "packets under way finish");
+        nic.poll();
+        if reset {
+            assert_eq!(nic.indications(), [StatusIndication::ResetEnd]);
+        } else {
+            assert_eq!(nic.completions().pop().map(|(status, _)| status), Some(Status::SUCCESS));
+        }
+        assert_eq!(nic.miniport.sas(), (0, 0));
+    }
+}
+
 // Pended operations, with an engine that does what it is told.
 
 fn scripted(version: NdisVersion) -> (Scripted, Nic<Scripted>) {
@@ -447,6 +521,16 @@ fn before_6_30_a_reset_aborts_what_is_under_way() {
     assert!(nic.completions().is_empty());
     assert_eq!(nic.miniport.sas(), (0, 0));
     assert!(matches!(nic.direct(list(vec![Sa::new(0x1001).bundle(IN)])), Outcome::Pending), "the SPI is free again");
+}
+
+#[test]
+fn what_has_ended_when_a_reset_comes_is_not_aborted() {
+    let (engine, mut nic) = scripted(NdisVersion::V6_20);
+    assert!(matches!(nic.direct(list(vec![Sa::new(0x1001).bundle(IN)])), Outcome::Pending));
+    engine.end();
+    nic.miniport.reset(&mut Upcalls::default());
+    assert_eq!(nic.completions().pop().unwrap().0, Status::SUCCESS);
+    assert_eq!(nic.miniport.sas().0, 0, "and the reset has taken it away");
 }
 
 #[test]

@@ -63,37 +63,31 @@ impl<P: Provider> Receiver<'_, P> {
     /// Receives all of `frames`, and leaves it empty.
     pub(super) fn receive(&self, frames: &mut FrameBatch, up: &mut NblBatch, scratch: &mut Scratch) {
         let mut left = Left::default();
-        up.reserve(frames.len());
-        let mut frames = frames.drain(..);
-        loop {
-            let first = up.len();
+        let mut first = up.len();
+        up.extend(frames.drain(..).map(|frame| NetBufferList::from_frame(frame, 0)));
+        while first < up.len() {
             let mut found = ArrayVec::<Found<'_, P>, BATCH>::new();
-            for (index, frame) in frames.by_ref().take(BATCH).enumerate() {
-                let bytes = frame.buffer.as_slice();
-                let l3_offset = ip_offset(self.medium, bytes);
-                let class = self.classify(bytes, usize::from(l3_offset), &mut left);
-                let mut list = NetBufferList::from_frame(frame, l3_offset);
-                let mut last = false;
-                match class {
+            let mut end = first;
+            for (index, list) in up[first..].iter_mut().take(BATCH).enumerate() {
+                end += 1;
+                let bytes = list.buffer.as_slice();
+                list.l3_offset = ip_offset(self.medium, bytes);
+                match self.classify(bytes, usize::from(list.l3_offset), &mut left) {
                     Class::Untouched => {}
                     Class::Failed(sa, status) => list.oob.set_ipsec_receive(failure(sa, status)),
                     Class::Open(sa, esp) => {
-                        // What high half its next packets have is known when this one was verified.
-                        last = sa.is_unverified();
                         found.push(Found { index, sa, esp });
+                        // What high half its next packets have is known when this one was verified.
+                        if sa.is_unverified() {
+                            break;
+                        }
                     }
                 }
-                up.push(list);
-                if last {
-                    break;
-                }
-            }
-            if up.len() == first {
-                break;
             }
             if !found.is_empty() {
-                self.open(&found, &mut up[first..], scratch);
+                self.open(&found, &mut up[first..end], scratch);
             }
+            first = end;
         }
         if left.outside_capabilities != 0 {
             self.counters.outside_capabilities.fetch_add(left.outside_capabilities, Ordering::Relaxed);

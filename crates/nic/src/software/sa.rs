@@ -189,8 +189,7 @@ impl<P: Provider> Sa<P> {
 
     /// UPDATE_SA: sets the high half, around the wrap of the low one (OV2-SA-6). What is late or repeated changes nothing.
     ///
-    /// Where the numbers that were seen are near the boundary already, they say enough, and say it better: packets from before the wrap are still
-    /// under way. Where they are not, the boundary becomes the reference.
+    /// The boundary becomes the reference: the low halves nearest to it are those before and after the wrap, whichever packets come first.
     ///
     /// # Errors
     /// [`Status::INVALID_PARAMETER`] for an outbound SA that would go back.
@@ -201,8 +200,7 @@ impl<P: Provider> Sa<P> {
         if high < now && !self.inbound {
             return Err(Status::INVALID_PARAMETER);
         }
-        let before_wrap = now.checked_add(1) == Some(high) && seen as u32 > MIDDLE as u32;
-        if high > now && !before_wrap {
+        if high > now {
             raise(&self.state.reference, u64::from(high) << 32);
         }
         Ok(())
