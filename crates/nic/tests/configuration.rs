@@ -4,6 +4,9 @@ mod common;
 #[path = "common/scripted.rs"]
 mod scripted;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
 use common::{Link, Nic, ON, Sa, Shape};
 use ndis::{
     AdapterKeywords, CryptoStatus, Direction, Encapsulation, EncryptionAlgorithms, IpsecOffloadV2, IpsecSetting, Keyword, Miniport, MiniportDriver,
@@ -214,42 +217,99 @@ fn sas_that_no_longer_fit_stay_and_do_nothing() {
     assert_eq!(nic.miniport.sas(), (0, 0));
 }
 
-#[test]
-fn hardware_without_options_leaves_such_packets_alone() {
-    /// The software engine, with less than it can do.
-    struct Less(SoftwareEngine);
-    impl Engine for Less {
-        fn hardware_capabilities(&self) -> Offload {
-            let full = self.0.hardware_capabilities();
-            Offload { ipsec_v2: IpsecOffloadV2 { ipv4_options: false, ipv6_non_ipsec_extension_headers: false, ..full.ipsec_v2 }, ..full }
-        }
-        fn configure(&self, config: &nic::EngineConfig) {
-            self.0.configure(config);
-        }
-        fn add_sa(&self, token: nic::Token, bundle: &ndis::SaBundle) -> nic::Progress<Result<ndis::OffloadHandle, Status>> {
-            self.0.add_sa(token, bundle)
-        }
-        fn update_sa(&self, token: nic::Token, update: &ndis::UpdateSa) -> nic::Progress<Status> {
-            self.0.update_sa(token, update)
-        }
-        fn delete_sa(&self, token: nic::Token, handle: ndis::OffloadHandle) -> nic::Progress<()> {
-            self.0.delete_sa(token, handle)
-        }
-        fn reset(&self, token: nic::Token) -> nic::Progress<()> {
-            self.0.reset(token)
-        }
-        fn poll(&self, events: &mut Vec<EngineEvent>) {
-            self.0.poll(events);
-        }
-        fn queue(&self) -> Box<dyn nic::EngineQueue> {
-            self.0.queue()
-        }
-        fn counters(&self) -> Vec<(&'static str, u64)> {
-            self.0.counters()
+/// The software engine, with less than it can do, and less still when the test says so.
+#[derive(Clone)]
+struct Less(Arc<SoftwareEngine>, Arc<Mutex<IpsecOffloadV2>>, Arc<AtomicBool>);
+
+impl Less {
+    fn new(change: impl FnOnce(&mut IpsecOffloadV2)) -> Self {
+        let engine = common::software();
+        let mut ipsec = engine.hardware_capabilities().ipsec_v2;
+        change(&mut ipsec);
+        Self(Arc::new(engine), Arc::new(Mutex::new(ipsec)), Arc::default())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut IpsecOffloadV2)) {
+        change(&mut self.1.lock().unwrap());
+        self.2.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Engine for Less {
+    fn hardware_capabilities(&self) -> Offload {
+        Offload { ipsec_v2: *self.1.lock().unwrap(), ..Offload::default() }
+    }
+    fn configure(&self, config: &nic::EngineConfig) {
+        self.0.configure(config);
+    }
+    fn add_sa(&self, token: nic::Token, bundle: &ndis::SaBundle) -> nic::Progress<Result<ndis::OffloadHandle, Status>> {
+        self.0.add_sa(token, bundle)
+    }
+    fn update_sa(&self, token: nic::Token, update: &ndis::UpdateSa) -> nic::Progress<Status> {
+        self.0.update_sa(token, update)
+    }
+    fn delete_sa(&self, token: nic::Token, handle: ndis::OffloadHandle) -> nic::Progress<()> {
+        self.0.delete_sa(token, handle)
+    }
+    fn reset(&self, token: nic::Token) -> nic::Progress<()> {
+        self.0.reset(token)
+    }
+    fn poll(&self, events: &mut Vec<EngineEvent>) {
+        self.0.poll(events);
+        if self.2.swap(false, Ordering::Relaxed) {
+            events.push(EngineEvent::HardwareCapabilitiesChanged);
         }
     }
-    let mut nic = Nic::with(bare(), || Less(common::software()));
+    fn queue(&self) -> Box<dyn nic::EngineQueue> {
+        self.0.queue()
+    }
+    fn counters(&self) -> Vec<(&'static str, u64)> {
+        self.0.counters()
+    }
+}
+
+fn with_less(engine: &Less) -> Nic<Less> {
+    let mut nic = Nic::with(bare(), {
+        let engine = engine.clone();
+        move || engine.clone()
+    });
     nic.activate();
+    nic
+}
+
+#[test]
+fn an_algorithm_that_goes_away_takes_the_packets_of_its_sas_along_and_no_others() {
+    let engine = Less::new(|_| {});
+    let mut nic = with_less(&engine);
+    let sas = [Sa::new(0x1001), Sa { key: ndis::AesKeySize::Aes256, ..Sa::new(0x1002) }, Sa { key: ndis::AesKeySize::Aes256, ..Sa::new(0x1003) }.esn(1)];
+    let handles = sas.map(|sa| (nic.add(&sa, IN), nic.add(&sa, OUT)).1);
+    let check = |nic: &mut Nic<Less>, works: [bool; 3]| {
+        for ((sa, handle), works) in sas.iter().zip(handles).zip(works) {
+            let packet = sa.unsealed(Shape::BARE, 1, b"payload");
+            let wire = sa.sealed(&packet, u64::from(sa.high) << 32 | 1);
+            assert_eq!(nic.send_one(packet.list(Some(handle))).0.status.is_success(), works, "{sa:?}");
+            let list = nic.receive_one(&wire);
+            assert_eq!((list.oob != OutOfBand::default(), list.buffer.as_slice() != wire), (works, works), "{sa:?}");
+        }
+    };
+    check(&mut nic, [true; 3]);
+    engine.change(|ipsec| ipsec.encryption_algorithms.remove(EncryptionAlgorithms::AES_GCM_128));
+    assert_eq!(nic.indications().len(), 3, "one of activation, and two of the change");
+    check(&mut nic, [false, true, true]);
+    engine.change(|ipsec| ipsec.extended_sequence_numbers = false);
+    nic.poll();
+    check(&mut nic, [false, true, false]);
+    assert_eq!((nic.counter("send_not_in_configuration"), nic.counter("receive_outside_capabilities")), (3, 3));
+    engine.change(|ipsec| *ipsec = SoftwareEngine::default().hardware_capabilities().ipsec_v2);
+    nic.poll();
+    nic.set_ipsec(IpsecSetting::Esp);
+    check(&mut nic, [true; 3]);
+}
+
+#[test]
+fn hardware_without_options_leaves_such_packets_alone() {
+    let engine = Less::new(|ipsec| (ipsec.ipv4_options, ipsec.ipv6_non_ipsec_extension_headers) = (false, false));
+    let mut nic = with_less(&engine);
     for sa in [Sa::new(0x1001), Sa::new(0x1001).v6()] {
         nic.add(&sa, IN);
         let handle = nic.add(&sa, OUT);
