@@ -48,7 +48,10 @@ pub enum TrailerError {
 /// ```
 #[inline]
 pub const fn padding_for(payload_length: usize, alignment: usize) -> u8 {
-    // Alignments are powers of two in practice; this holds for all, and the compiler knows the usual ones.
+    if alignment.is_power_of_two() && alignment <= 256 {
+        // All that there are in practice; without a division.
+        return (payload_length.wrapping_add(TRAILER_LENGTH).wrapping_neg() & (alignment - 1)) as u8;
+    }
     let alignment = if alignment == 0 { 1 } else { alignment };
     let over = (payload_length % alignment + TRAILER_LENGTH % alignment) % alignment;
     if over == 0 { 0 } else { (alignment - over) as u8 }

@@ -108,7 +108,7 @@ impl ParsedIp {
     ///
     /// # Errors
     /// [`ParseError::Truncated`] if there is less data than the header or the total length in it says; another [`ParseError`] if the headers cannot be.
-    #[inline]
+    #[inline(always)]
     pub fn parse(data: &[u8]) -> Result<Self, ParseError> {
         Self::parse_as(data, false)
     }
@@ -122,7 +122,9 @@ impl ParsedIp {
         Self::parse_as(data, true)
     }
 
-    #[inline]
+    // Inlined whole, so that what was read goes from registers to where it is wanted: a result of many small fields that is copied by wide loads stalls on
+    // its own stores.
+    #[inline(always)]
     fn parse_as(data: &[u8], whole: bool) -> Result<Self, ParseError> {
         match data.first().map(|first| first >> 4) {
             Some(4) => Self::parse_v4(data, whole),
@@ -132,7 +134,7 @@ impl ParsedIp {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn parse_v4(data: &[u8], whole: bool) -> Result<Self, ParseError> {
         let Some(header) = data.first_chunk::<IPV4_HEADER_LEN>() else {
             return Err(ParseError::truncated(Layer::Ipv4, IPV4_HEADER_LEN, data.len()));
