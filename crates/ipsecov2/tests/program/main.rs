@@ -1,0 +1,9 @@
+//! The program as its users run it: arguments and files in, captures, reports and exit codes out.
+
+mod arguments;
+mod drops;
+mod json;
+mod peers;
+mod round_trip;
+mod sa_files;
+mod tool;
