@@ -1,0 +1,60 @@
+//! What must hold of SA files for any bytes, beyond that nothing panics.
+//!
+//! Shared by the fuzz target and by the test that replays its seeds and crashes.
+
+use ipsecov2::sa_file::{SaFile, SaFileError, SaFileRules, to_toml};
+
+const FILE: &str = "fuzz.toml";
+
+/// Takes `data` for the text of an SA file.
+pub(crate) fn check(data: &[u8]) {
+    let Ok(text) = core::str::from_utf8(data) else { return };
+    let whole = SaFileRules { whole_grammar: true, ..SaFileRules::default() };
+    let reserved = SaFileRules { reserved_spi: true, ..whole };
+    let (supported, whole, reserved) = (read(text, SaFileRules::default()), read(text, whole), read(text, reserved));
+    // Each takes what the one before takes, as the same thing.
+    for (fewer, more) in [(&supported, &whole), (&whole, &reserved)] {
+        if let Some(fewer) = fewer {
+            assert_eq!(picture(fewer), picture(more.as_ref().expect("more is allowed")));
+        }
+    }
+    if let Some(file) = reserved {
+        let bundles: Vec<_> = file.bundles.into_iter().map(|bundle| bundle.parameters).collect();
+        let written = to_toml(&bundles);
+        let again = SaFile::parse(&written, FILE, SaFileRules { reserved_spi: true, whole_grammar: true }).expect("it was written");
+        let again: Vec<_> = again.bundles.into_iter().map(|bundle| bundle.parameters).collect();
+        assert_eq!(format!("{bundles:?}"), format!("{again:?}"));
+        assert_eq!(*to_toml(&again), *written);
+    }
+}
+
+fn read(text: &str, rules: SaFileRules) -> Option<SaFile> {
+    match SaFile::parse(text, FILE, rules) {
+        Ok(file) => {
+            assert!(!file.bundles.is_empty());
+            Some(file)
+        }
+        Err(error) => {
+            refused(text, &error);
+            None
+        }
+    }
+}
+
+/// An error has a place in the text, and shows no digits of a key: sixteen in a row that are in the text are nowhere in it.
+fn refused(text: &str, error: &SaFileError) {
+    let SaFileError::At { position, .. } = error else { panic!("{error}") };
+    assert!((1..=text.split('\n').count()).contains(&position.line), "{error}");
+    let shown = error.to_string();
+    assert!(shown.starts_with(FILE));
+    let mut run = 0;
+    for character in shown.chars() {
+        run = if character.is_ascii_hexdigit() { run + 1 } else { 0 };
+        assert!(run < 16, "{shown}");
+    }
+}
+
+/// The parameters, without what the rules themselves are noted as.
+fn picture(file: &SaFile) -> String {
+    format!("{:?}", file.bundles).replace("allow_reserved_spi: true", "allow_reserved_spi: false")
+}
