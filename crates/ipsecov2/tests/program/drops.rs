@@ -60,7 +60,7 @@ fn rows() -> Vec<Row> {
     let cut = |packet: Vec<u8>| Packet { cut: 7, bytes: packet[..packet.len() - 7].to_vec(), ..Packet::raw(vec![]) };
     let short = ipv4("192.0.2.1", "192.0.2.2", IpProtocol::ESP, &[0, 0, 0x20, 0x01, 0, 0, 0, 9, 1, 2, 3]);
     let no_header = ipv4("192.0.2.1", "192.0.2.2", IpProtocol::ESP, &[0, 0, 0x20]);
-    let ah = ipv4("192.0.2.1", "192.0.2.2", IpProtocol::AH, &[17, 4, 0, 0, 0, 0, 0x30, 0x01, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let ah = |spi: u8| ipv4("192.0.2.1", "192.0.2.2", IpProtocol::AH, &[17, 4, 0, 0, 0, 0, spi, 0x01, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
     let last = good(5).len() - 1;
     let raw = Packet::raw;
     let (dropped, delivered, passed) = (|reason| ("dropped", Some(reason)), ("delivered", None), ("passed", None));
@@ -90,7 +90,8 @@ fn rows() -> Vec<Row> {
         ("clear text", raw(inner.clone()), passed, None, None),
         ("clear text that no selector fits", raw(udp("10.7.7.7", "10.8.8.8", 3)), passed, None, None),
         ("another SPI", raw(Sealer::new(0x3001).sealed(1, &inner, IpProtocol::IPV4)), passed, None, None),
-        ("AH", raw(ah), passed, None, None),
+        ("AH of nobody", raw(ah(0x30)), passed, None, None),
+        ("AH under the SPI of an ESP SA", raw(ah(0x20)), dropped("invalid-protocol"), Some("INVALID_PROTOCOL"), None),
         ("half an IP header", raw(inner[..12].to_vec()), dropped("malformed"), None, None),
         ("nothing", raw(vec![]), dropped("malformed"), None, None),
     ]
