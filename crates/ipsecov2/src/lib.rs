@@ -1,6 +1,6 @@
 //! IPsec in user space behind the IPsec Offload Version 2 contract: program and library.
 //!
-//! The rooms of the house are crates of their own; here they are put together: a [host](host) is a transport over the NDIS-like stack over a software NIC,
+//! The rooms of the house are crates of their own; here they are put together: a [host] is a transport over the NDIS-like stack over a software NIC,
 //! [SA files](sa_file) say what it protects and how, and the [commands](cli) of the program work with hosts: on [captures](pcap), or two of them on a wire in
 //! memory.
 //!
