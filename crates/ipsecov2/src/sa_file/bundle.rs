@@ -4,7 +4,7 @@ use core::str::FromStr;
 
 use ipsec::{Authentication, Encryption, ReplayWindow};
 use ndis::{Direction, Operation};
-use packet::{IpAddress, Spi};
+use packet::{IpAddress, IpVersion, Spi};
 use secret::SecretBytes;
 use toml::de::DeTable;
 use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, UdpEncapsulation};
@@ -67,7 +67,7 @@ pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaF
         None => SaParameters::DEFAULT_REPLAY_WINDOW,
     };
     let selectors = match fields.take("selectors") {
-        Some(field) => selectors(source, field)?,
+        Some(field) => selectors(source, field, (mode == Mode::Transport).then(|| from.version()))?,
         None => Vec::new(),
     };
     let allow_unauthenticated = fields.take("allow-unauthenticated").map_or(Ok(false), |field| field.boolean())?;
@@ -151,7 +151,7 @@ fn endpoints(fields: &mut Fields<'_, '_>, direction: Direction, mode: Mode) -> R
     Ok((from, to))
 }
 
-fn selectors(source: Source<'_>, field: Field<'_, '_>) -> Result<Vec<transport::Selector>, SaFileError> {
+fn selectors(source: Source<'_>, field: Field<'_, '_>, own: Option<IpVersion>) -> Result<Vec<transport::Selector>, SaFileError> {
     const EXPECTED: &str = "an array of tables such as [ { protocol = \"tcp\" } ]";
     let (key_at, name) = (field.at, field.name);
     let tables = field.tables(EXPECTED)?;
@@ -159,7 +159,7 @@ fn selectors(source: Source<'_>, field: Field<'_, '_>) -> Result<Vec<transport::
         let allowed = "leave the field out for the default, or write [ {} ] for everything".into();
         return Err(source.error(key_at, super::Problem::Invalid { field: name, found: "an empty array".into(), allowed }));
     }
-    tables.into_iter().map(|(at, table)| selector::read(source, at, table)).collect()
+    tables.into_iter().map(|(at, table)| selector::read(source, at, table, own)).collect()
 }
 
 fn inside_name(field: &Field<'_, '_>, mode: Mode, rules: SaFileRules) -> Result<String, SaFileError> {

@@ -11,20 +11,23 @@ const ADDRESSES: &str = "an address, a prefix such as \"10.0.1.0/24\" or a range
 const PORTS: &str = "a port such as 443 or a range such as \"1024-65535\" expected";
 const PROTOCOL: &str = "a name such as \"tcp\" or a number from 0 to 255 expected";
 
-/// Reads one selector.
-pub(super) fn read(source: Source<'_>, at: usize, table: toml::de::DeTable<'_>) -> Result<Selector, SaFileError> {
+/// Reads one selector. In transport mode, its addresses are of the SA's own version.
+pub(super) fn read(source: Source<'_>, at: usize, table: toml::de::DeTable<'_>, own: Option<IpVersion>) -> Result<Selector, SaFileError> {
     let mut fields = Fields::new(source, at, table, SELECTOR_FIELDS)?;
-    let from = fields.take("source").map(|field| addresses(&field)).transpose()?;
-    let mut to = None;
-    if let Some(field) = fields.take("destination") {
+    let mut wanted = own.map(|version| (version, "SA"));
+    let mut side = |name, whose| {
+        let Some(field) = fields.take(name) else { return Ok(None) };
         let (range, version) = addresses(&field)?;
-        if let Some((_, other)) = from
-            && other != version
-        {
-            return Err(field.invalid(format!("{range}, {version},"), format!("the selector's source is {other}")));
+        match wanted {
+            Some((other, what)) if other != version => Err(field.invalid(format!("{range}, {version},"), format!("the {what} is {other}"))),
+            _ => {
+                wanted = wanted.or(Some((version, whose)));
+                Ok(Some(range))
+            }
         }
-        to = Some(range);
-    }
+    };
+    let from = side("source", "selector's source")?;
+    let to = side("destination", "selector's destination")?;
     let protocol = fields.take("protocol").map(|field| protocol(&field)).transpose()?;
     let mut port = |name| match fields.take(name) {
         None => Ok(PortRange::ANY),
@@ -38,13 +41,7 @@ pub(super) fn read(source: Source<'_>, at: usize, table: toml::de::DeTable<'_>) 
             }
         }
     };
-    Ok(Selector {
-        source: from.map(|(range, _)| range),
-        destination: to,
-        protocol,
-        source_port: port("source-port")?,
-        destination_port: port("destination-port")?,
-    })
+    Ok(Selector { source: from, destination: to, protocol, source_port: port("source-port")?, destination_port: port("destination-port")? })
 }
 
 /// Reads an address, a prefix or a range.

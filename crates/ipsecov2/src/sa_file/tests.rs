@@ -286,6 +286,13 @@ fn associations_go_together_or_are_refused() {
 }
 
 #[test]
+fn selectors_of_transport_mode_are_of_its_version() {
+    let text = |selector: &str| good().replace("\"tunnel\"", "\"transport\"").replace("[[sa.", &format!("selectors = [ {{ {selector} }} ]\n[[sa."));
+    assert!(SaFile::parse(&text("source = \"10.0.0.0/8\""), "sa.toml", SaFileRules::default()).is_ok());
+    assert_eq!(message(&text("destination = \"::/0\""), SaFileRules::default()), "sa.toml:7:31: destination: ::/0, IPv6, found, the SA is IPv4");
+}
+
+#[test]
 fn reserved_spis_are_taken_on_demand_and_zero_never() {
     let rules = SaFileRules { reserved_spi: true, ..SaFileRules::default() };
     let read = |spi: &str| SaFile::parse(&good().replace("0x00001001", spi), "sa.toml", rules);
@@ -351,6 +358,10 @@ fn address(v4: bool) -> impl Strategy<Value = IpAddress> {
 
 fn numbered(v4: bool, number: u128) -> IpAddress {
     if v4 { IpAddress::v4((number as u32 | 1).to_be_bytes()) } else { IpAddress::v6((number | 1).to_be_bytes()) }
+}
+
+fn is_v4(range: &AddressRange) -> bool {
+    !range.to_string().contains(':')
 }
 
 fn range(v4: bool) -> impl Strategy<Value = Option<AddressRange>> {
@@ -452,7 +463,11 @@ fn parameters() -> impl Strategy<Value = SaParameters> {
                 .filter(|_| associations.iter().all(|association| association.operation == Operation::Esp))
                 .map(|(source_port, destination_port)| UdpEncapsulation { source_port, destination_port }),
             associations,
-            selectors,
+            // In transport mode they are of the SA's version.
+            selectors: selectors
+                .into_iter()
+                .filter(|selector| tunnel || [selector.source, selector.destination].iter().flatten().all(|range| is_v4(range) == v4))
+                .collect(),
             replay_window: window,
             iv_mask: 0,
             inside: None,

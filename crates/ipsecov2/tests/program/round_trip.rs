@@ -47,7 +47,7 @@ fn every_form_of_capture_comes_back() {
     let mut names: Vec<_> = std::fs::read_dir(testdata("")).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.retain(|path| path.extension().is_some_and(|suffix| suffix == "pcap" || suffix == "pcapng"));
     names.sort();
-    assert_eq!(names.len(), 12, "{names:?}");
+    assert!(names.len() >= 12, "{names:?}");
     for path in names {
         let wanted = expected(capture(&path));
         let (wire, clear) = round_trip(&tool, &path, "esp.pcapng", &[]);
