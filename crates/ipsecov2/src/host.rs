@@ -35,6 +35,8 @@ pub struct HostConfig {
     pub mtu: u32,
     /// Whether SPIs 1 to 255 are taken, by NIC and transport.
     pub reserved_spis: bool,
+    /// Filters on the adapter, the lowest first; there before the protocols are, so that they see the first request.
+    pub filters: Vec<Arc<dyn Filter>>,
 }
 
 impl Default for HostConfig {
@@ -50,6 +52,7 @@ impl Default for HostConfig {
             nic_capacity: nic::DEFAULT_CAPACITY,
             mtu: 1500,
             reserved_spis: false,
+            filters: Vec::new(),
         }
     }
 }
@@ -88,6 +91,7 @@ impl Host {
     ///
     /// # Errors
     /// [`HostError`].
+    #[expect(clippy::missing_panics_doc, reason = "the engine took this capacity a moment before")]
     pub fn new(config: &HostConfig) -> Result<Self, HostError> {
         let parameters = NicParameters {
             version: config.version,
@@ -105,6 +109,9 @@ impl Host {
             Transport::new(TransportConfig { medium: config.medium, capacity: config.capacity, seed: random_seed()?, clear: config.clear }, config.crypto)?;
         let stack = Stack::new(Arc::clone(&config.registry));
         stack.add_adapter(ADAPTER, Arc::clone(&nic) as Arc<dyn MiniportDriver>)?;
+        for filter in &config.filters {
+            stack.attach_filter(ADAPTER, Arc::clone(filter))?;
+        }
         let operator = Operator::new();
         stack.bind(Arc::new(operator.clone()), ADAPTER)?;
         stack.bind(Arc::new(transport.clone()), ADAPTER)?;

@@ -49,6 +49,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod demo;
 pub mod host;
 pub mod operator;
 pub mod pcap;

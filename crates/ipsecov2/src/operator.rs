@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ndis::{BindParameters, Binding, DirectOidRequest, Offload, OffloadParameters, Protocol, Status, StatusIndication};
+use ndis::{BindParameters, Binding, DirectOidRequest, Offload, OffloadEncapsulation, OffloadParameters, Protocol, Status, StatusIndication};
 
 #[derive(Default)]
 struct State {
@@ -42,6 +42,14 @@ impl Operator {
     /// The status of a query that failed.
     pub fn hardware_capabilities(&self) -> Result<Offload, Status> {
         self.binding().ok_or(Status::ADAPTER_NOT_FOUND)?.query_hardware_capabilities()
+    }
+
+    /// What the last successful `OID_OFFLOAD_ENCAPSULATION` of any protocol set, as NDIS answers it (OV2-CAP-9).
+    ///
+    /// # Errors
+    /// The status of a query that failed; [`Status::INVALID_STATE`] before a set.
+    pub fn encapsulation(&self) -> Result<OffloadEncapsulation, Status> {
+        self.binding().ok_or(Status::ADAPTER_NOT_FOUND)?.query_encapsulation()
     }
 
     /// What NDIS handed over at the last bind.

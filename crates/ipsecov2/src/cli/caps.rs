@@ -70,7 +70,7 @@ pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> 
 }
 
 /// A capability set as a document: services, and in each its members.
-fn capabilities(offload: &Offload) -> Value {
+pub(super) fn capabilities(offload: &Offload) -> Value {
     let v2 = &offload.ipsec_v2;
     let (v1, ah, esp) = (&offload.ipsec_v1, &offload.ipsec_v1.ipv4_ah, &offload.ipsec_v1.ipv4_esp);
     json!({
