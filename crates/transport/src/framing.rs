@@ -30,35 +30,60 @@ pub(crate) struct Framed {
     pub(crate) pad_length: u8,
 }
 
+/// What ESP adds to a packet, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// Before the payload: outer header, ESP header, IV.
+    front: usize,
+    /// After it: padding, trailer, ICV.
+    back: usize,
+    /// What is encrypted of the packet.
+    payload: usize,
+    /// Length of the ICV, at its end.
+    icv: usize,
+    /// Length of the whole packet afterwards.
+    total: usize,
+}
+
+impl Room {
+    /// Measures what ESP in `buffer` takes; changes nothing. `outer`: the header of a tunnel; without it transport mode.
+    ///
+    /// # Errors
+    /// [`DropReason::TooBig`]: the packet would be longer than IP allows, or the buffer has no room; [`DropReason::Fragment`]: a part of a packet in transport
+    /// mode.
+    #[inline]
+    pub(crate) fn measure(buffer: &Buffer, parsed: &ParsedIp, outer: Option<&OuterHeader>, layout: EspLayout) -> Result<Self, DropReason> {
+        let total = parsed.total_len();
+        let (payload, front) = match outer {
+            Some(outer) => (total, outer.len() + ESP_HEADER + layout.iv),
+            None if parsed.fragment().is_part() => return Err(DropReason::Fragment),
+            None => (total - parsed.insertion_point().offset, ESP_HEADER + layout.iv),
+        };
+        let back = usize::from(ipsec::padding_for(payload, layout.alignment)) + ipsec::TRAILER_LENGTH + layout.icv;
+        let total = total + front + back;
+        let v4 = outer.map_or(parsed.version() == IpVersion::V4, OuterHeader::is_v4);
+        if total > if v4 { MAX_V4 } else { MAX_V6 } || buffer.headroom() < front || buffer.tailroom() < back {
+            return Err(DropReason::TooBig);
+        }
+        Ok(Self { front, back, payload, icv: layout.icv, total })
+    }
+}
+
 /// Puts ESP around the IP packet at `l3` of `buffer`, which ends with the packet: headers and trailer are final, IV and ICV are room to be filled
-/// (OV2-SEND-8). `outer`: the header of a tunnel; without it transport mode.
+/// (OV2-SEND-8). `outer` as for [`Room::measure`], which made `room` of the same packet.
 ///
 /// # Errors
-/// [`DropReason::TooBig`]: the packet would be longer than IP allows, or the buffer has no room; [`DropReason::Fragment`]: a part of a packet in transport
-/// mode. The packet is as it was.
+/// [`DropReason::TooBig`] if `room` is not this packet's.
 pub(crate) fn encapsulate(
     buffer: &mut Buffer,
     l3: usize,
     parsed: &ParsedIp,
     outer: Option<&OuterHeader>,
-    layout: EspLayout,
+    room: Room,
     spi: [u8; 4],
-    sequence: u32,
+    sequence: u64,
 ) -> Result<Framed, DropReason> {
-    let total = parsed.total_len();
-    let point = parsed.insertion_point();
-    let (payload, front) = match outer {
-        Some(outer) => (total, outer.len() + ESP_HEADER + layout.iv),
-        None if parsed.fragment().is_part() => return Err(DropReason::Fragment),
-        None => (total - point.offset, ESP_HEADER + layout.iv),
-    };
-    let pad = usize::from(ipsec::padding_for(payload, layout.alignment));
-    let back = pad + ipsec::TRAILER_LENGTH + layout.icv;
-    let new_total = total + front + back;
-    let v4 = outer.map_or(parsed.version() == IpVersion::V4, OuterHeader::is_v4);
-    if new_total > if v4 { MAX_V4 } else { MAX_V6 } || buffer.headroom() < front || buffer.tailroom() < back {
-        return Err(DropReason::TooBig);
-    }
+    let Room { front, back, payload, icv, total } = room;
     let inner = outer.map(|_| Inner::read(&buffer.as_slice()[l3..]));
     let no_room = |_| DropReason::TooBig;
     buffer.prepend(front).map_err(no_room)?;
@@ -69,19 +94,19 @@ pub(crate) fn encapsulate(
         if l3 != 0 && outer.is_v4() != (parsed.version() == IpVersion::V4) {
             set_ethertype(bytes, l3, outer.is_v4());
         }
-        outer.write(&mut bytes[l3..], new_total as u16, inner, sequence as u16);
+        outer.write(&mut bytes[l3..], total, inner, sequence as u16);
         (outer.len(), parsed.version().protocol().0)
     } else {
+        let point = parsed.insertion_point();
         bytes.copy_within(front..front + l3 + point.offset, 0);
         bytes[l3 + point.pointer] = packet::IpProtocol::ESP.0;
-        set_total(&mut bytes[l3..], point.offset, new_total);
+        set_total(&mut bytes[l3..], point.offset, total);
         (point.offset, point.protocol.0)
     };
     let start = l3 + esp;
     bytes[start..start + 4].copy_from_slice(&spi);
-    bytes[start + 4..start + 8].copy_from_slice(&sequence.to_be_bytes());
-    let text = start + ESP_HEADER + layout.iv;
-    let end = bytes.len() - layout.icv;
+    bytes[start + 4..start + 8].copy_from_slice(&(sequence as u32).to_be_bytes());
+    let (text, end) = (l3 + front + parsed.total_len() - payload, bytes.len() - icv);
     let trailer = ipsec::write_trailer(&mut bytes[text..end], payload, next_header).map_err(|_| DropReason::TooBig)?;
     Ok(Framed { esp, next_header, pad_length: trailer.pad_length })
 }

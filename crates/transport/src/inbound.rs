@@ -5,15 +5,15 @@
 
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
-use ipsec::{OpenBatch, Provider, Replay, ReplayWindow};
+use ipsec::{OpenBatch, Provider, Replay, ReplayWindow, SealJob};
 use ndis::{CryptoStatus, IpsecReceive, LaneContext, NblBatch, NetBufferList, Operation};
-use packet::{FragmentState, Frame, FrameBatch, IpAddress, IpProtocol, IpVersion, ParsedIp, Spi, Time};
+use packet::{FragmentState, Frame, FrameBatch, IpAddress, IpProtocol, ParsedIp, Spi, Time};
 use sa_table::{Guard, Handle};
 use std::sync::MutexGuard;
 
 use crate::event::AuditEvent;
 use crate::framing::{Payload, strip_transport, strip_tunnel};
-use crate::lane::{CHUNK, TransportLane, l3_offset};
+use crate::lane::{CHUNK, Carried, TransportLane, read_frame};
 use crate::lifetime::Life;
 use crate::outbound::flow;
 use crate::outer::{Inner, merge_ecn};
@@ -40,13 +40,15 @@ pub struct InboundBatch {
 struct Item<'a, P: Provider> {
     step: Step<'a, P>,
     nic: IpsecReceive,
+    /// Layers that were taken off.
+    depth: u8,
+    /// At least one layer was opened in software.
+    software: bool,
     l3: usize,
     /// Length of the IP packet as it came.
     length: usize,
     addresses: Option<(IpAddress, IpAddress)>,
     associations: ArrayVec<AssociationSeen, MAX_ASSOCIATIONS>,
-    /// At least one layer was opened in software.
-    software: bool,
 }
 
 /// How far a packet is.
@@ -55,24 +57,54 @@ enum Step<'a, P: Provider> {
     Look,
     /// To be opened in software.
     Open(Layer<'a, P>),
-    /// Authentic and decrypted.
-    Authentic(Layer<'a, P>),
+    /// What cryptography has to say is known. The rest is decided in the order in which the packets came.
+    Decide(Layer<'a, P>, Finding),
     /// At its end.
     End(Verdict),
+}
+
+/// What is known of a layer when it comes to deciding.
+#[derive(Clone, Copy)]
+enum Finding {
+    /// Software opened it: authentic under the layer's number.
+    Opened,
+    /// Software could not: not authentic under the layer's number.
+    Forged,
+    /// It was not opened, because the replay window was against it.
+    Unopened,
+    /// The NIC opened it, under the number that it took it to have.
+    NicOpened,
+    /// The NIC did not open it, for this reason; its bytes are as they came.
+    NicRefused(DropReason),
 }
 
 /// A layer of ESP. Offsets are in bytes from the start of the frame.
 struct Layer<'a, P: Provider> {
     handle: Handle,
     sa: &'a Sa<P>,
+    /// The number that the packet carries, or its low half.
+    low: u32,
+    /// What it is taken to be; authenticated once software has opened the layer.
     sequence: u64,
     esp: usize,
     /// Where the ICV ends.
     end: usize,
     /// Offset of the byte that says "ESP" from the start of the IP header.
     pointer: usize,
-    /// Numbers are extended and none was verified yet: which high half the next packets have is known when this one is.
-    first: bool,
+    /// How often software tried to open it.
+    tries: u8,
+}
+
+/// How often a layer is opened in software, under one number and another.
+const MAX_TRIES: u8 = 3;
+
+/// What becomes of a layer in the end.
+enum Decision {
+    /// It was taken off.
+    Off,
+    /// It is to be opened (again), under this number.
+    Open(u64),
+    Drop(DropReason),
 }
 
 impl<P: Provider> Clone for Layer<'_, P> {
@@ -87,36 +119,22 @@ impl<P: Provider> TransportLane<P> {
     /// Takes packets that came up from an adapter, in order, and leaves `received` empty. Each is delivered, passed or dropped, and counted once.
     pub fn inbound(&mut self, cx: &mut LaneContext<'_>, received: &mut NblBatch, out: &mut InboundBatch) {
         self.follow();
-        let mut rest = received.as_mut_slice();
-        while !rest.is_empty() {
+        for lists in received.chunks_mut(CHUNK) {
             let Self { shared, sad, snapshot, counters, news, audit, scratch, .. } = self;
             let guard = sad.enter();
             let mut chunk = Chunk { shared, snapshot, guard: &guard, counters: &counters.inbound, news, now: cx.now };
-            let mut items: ArrayVec<Item<'_, P>, CHUNK> = rest.iter().take(CHUNK).map(|nbl| Item::new(nbl)).collect();
-            for depth in 0..=MAX_ASSOCIATIONS {
-                let (mut open, mut end) = (false, items.len());
-                for (at, (item, nbl)) in items.iter_mut().zip(rest.iter()).enumerate() {
-                    if matches!(item.step, Step::Look) {
-                        item.step = chunk.look(item, nbl, depth);
-                    }
-                    open |= matches!(item.step, Step::Open(_));
-                    if depth == 0 && item.ends_chunk() {
-                        end = at + 1;
-                        break;
-                    }
-                }
-                items.truncate(end);
-                let lists = &mut rest[..items.len()];
-                if open {
+            let mut items: ArrayVec<Item<'_, P>, CHUNK> = lists.iter().map(|nbl| Item::new(nbl)).collect();
+            // Every round takes a layer off each packet that goes on, or tries one of a few numbers: it ends.
+            loop {
+                chunk.look_at_all(&mut items, lists);
+                if items.iter().any(|item| matches!(item.step, Step::Open(_))) {
                     chunk.open(&mut items, lists, scratch);
                 }
-                if !chunk.take_off(&mut items, lists) {
+                if !chunk.decide_all(&mut items, lists) {
                     break;
                 }
             }
-            let (lists, left) = rest.split_at_mut(items.len());
-            rest = left;
-            for (item, nbl) in items.iter().zip(lists) {
+            for (item, nbl) in items.iter().zip(lists.iter_mut()) {
                 chunk.finish(item, nbl, cx, out, audit);
             }
         }
@@ -130,22 +148,18 @@ impl<P: Provider> Item<'_, P> {
         Self {
             step: Step::Look,
             nic: nbl.oob.ipsec_receive(),
+            depth: 0,
+            software: false,
             l3: 0,
             length: nbl.buffer.len(),
             addresses: None,
             associations: ArrayVec::new(),
-            software: false,
         }
     }
 
-    /// Whether the packets after this one have to wait until it was verified.
-    fn ends_chunk(&self) -> bool {
-        matches!(self.step, Step::Open(Layer { first: true, .. }) | Step::Authentic(Layer { first: true, .. }))
-    }
-
-    /// What the NIC says of the layer at `depth`; `None`: it has not done it.
-    fn nic_status(&self, depth: usize) -> Option<CryptoStatus> {
-        match depth {
+    /// What the NIC says of the present layer; `None`: it has not done it.
+    fn nic_status(&self) -> Option<CryptoStatus> {
+        match self.depth {
             0 if !self.nic.crypto_done => None,
             // Both portions were done: a failure is the inner one's, for the NIC stops at the first.
             0 if self.nic.next_crypto_done => Some(CryptoStatus::Success),
@@ -167,75 +181,97 @@ struct Chunk<'a, 'guard, P: Provider> {
 }
 
 impl<'a, P: Provider> Chunk<'a, '_, P> {
-    /// First stage: whose packet this is.
-    fn look(&mut self, item: &mut Item<'a, P>, nbl: &NetBufferList, depth: usize) -> Step<'a, P> {
+    /// First stage: whose packets these are.
+    fn look_at_all(&mut self, items: &mut ArrayVec<Item<'a, P>, CHUNK>, lists: &[NetBufferList]) {
+        let mut locked = Locked::default();
+        for (item, nbl) in items.iter_mut().zip(lists) {
+            if matches!(item.step, Step::Look) {
+                item.step = self.look(item, nbl, &mut locked);
+            }
+        }
+    }
+
+    fn look(&mut self, item: &mut Item<'a, P>, nbl: &NetBufferList, locked: &mut Locked<'a>) -> Step<'a, P> {
         let frame = nbl.buffer.as_slice();
-        if depth == 0 {
-            let Some(l3) = l3_offset(self.shared.medium, frame) else {
-                return Step::End(self.clear(self.snapshot.spd.non_ip));
-            };
-            item.l3 = l3;
-            item.length = frame.len() - l3;
-        }
-        let Ok(parsed) = ParsedIp::parse(&frame[item.l3..]) else {
-            return Step::End(Verdict::Dropped(DropReason::Malformed));
+        let first = item.depth == 0;
+        let parsed = if first {
+            match read_frame(self.shared.medium, frame) {
+                Carried::Ip(l3, parsed) => {
+                    (item.l3, item.length) = (l3, parsed.total_len());
+                    item.addresses = Some((parsed.src(), parsed.dst()));
+                    parsed
+                }
+                Carried::Bad(l3) => {
+                    item.length = frame.len().saturating_sub(l3);
+                    return Step::End(Verdict::Dropped(DropReason::Malformed));
+                }
+                Carried::Other => return Step::End(self.clear(item, self.snapshot.spd.non_ip)),
+            }
+        } else {
+            match ParsedIp::parse(&frame[item.l3..]) {
+                Ok(parsed) => parsed,
+                Err(_) => return Step::End(Verdict::Dropped(DropReason::Malformed)),
+            }
         };
-        if depth == 0 {
-            item.length = parsed.total_len();
-            item.addresses = Some((parsed.src(), parsed.dst()));
-        }
         match self.find(&parsed, frame, item.l3) {
-            Found::Sa(handle, sa, low) => self.layer(item, frame, &parsed, depth, (handle, sa, low)),
-            Found::Fragment => Step::End(Verdict::Dropped(DropReason::Fragment)),
-            Found::Cut => Step::End(Verdict::Dropped(DropReason::Malformed)),
-            Found::Nothing if depth == 0 => Step::End(self.clear(self.snapshot.spd.inbound_clear(&flow(&parsed)))),
+            Found::Sa(handle, sa, low) => self.layer(item, frame, &parsed, (handle, sa, low), locked),
+            Found::Not(reason) => Step::End(Verdict::Dropped(reason)),
+            Found::Nothing if first => Step::End(self.clear(item, self.snapshot.spd.inbound_clear(&flow(&parsed)))),
             Found::Nothing => Step::End(Verdict::Delivered),
         }
     }
 
     /// The SA of a packet's outermost IPsec header.
     fn find(&self, parsed: &ParsedIp, frame: &[u8], l3: usize) -> Found<'a, P> {
-        if parsed.protocol() != IpProtocol::ESP {
+        let protocol = parsed.protocol();
+        if protocol != IpProtocol::ESP && protocol != IpProtocol::AH {
             return Found::Nothing;
         }
-        if parsed.fragment() == FragmentState::Later {
+        let fragment = parsed.fragment();
+        if fragment == FragmentState::Later {
             // It shows no SPI. If it can be one of ours, it must not go on as if it were not.
-            let ours = |address: IpAddress| self.snapshot.destinations.binary_search(&address).is_ok();
-            let any = if parsed.version() == IpVersion::V4 { IpAddress::UNSPECIFIED_V4 } else { IpAddress::UNSPECIFIED_V6 };
-            return if ours(parsed.dst()) || ours(any) { Found::Fragment } else { Found::Nothing };
+            let ours = protocol == IpProtocol::ESP && self.snapshot.is_peer(parsed.src(), parsed.dst());
+            return if ours { Found::Not(DropReason::Fragment) } else { Found::Nothing };
         }
-        let Some(&[s0, s1, s2, s3, n0, n1, n2, n3]) = parsed.payload(&frame[l3..]).first_chunk() else {
-            return Found::Cut;
+        let payload = parsed.payload(&frame[l3..]);
+        let hit = |spi: [u8; 4]| self.guard.find(&key(Spi::from_be_bytes(spi), parsed.dst())).find(|(_, sa)| sa.accepts_source(parsed.src()));
+        if protocol == IpProtocol::AH {
+            // All SAs here are ESP's: whoever sends AH under the SPI of one has the wrong header (OV2-RECV-3).
+            return match payload.get(4..).and_then(<[u8]>::first_chunk) {
+                Some(&spi) if hit(spi).is_some() => Found::Not(DropReason::InvalidProtocol),
+                _ => Found::Nothing,
+            };
+        }
+        let Some(&[s0, s1, s2, s3, n0, n1, n2, n3]) = payload.first_chunk() else {
+            return Found::Not(DropReason::Malformed);
         };
-        let spi = Spi::from_be_bytes([s0, s1, s2, s3]);
-        let hit = self.guard.find(&key(spi, parsed.dst())).find(|(_, sa)| sa.accepts_source(parsed.src()));
-        match hit {
-            Some(_) if parsed.fragment().is_part() => Found::Fragment,
+        match hit([s0, s1, s2, s3]) {
+            Some(_) if fragment.is_part() => Found::Not(DropReason::Fragment),
             Some((handle, sa)) => Found::Sa(handle, sa, u32::from_be_bytes([n0, n1, n2, n3])),
             None => Found::Nothing,
         }
     }
 
     /// What is to be done with a layer of ESP whose SA is known.
-    fn layer(&mut self, item: &mut Item<'a, P>, frame: &[u8], parsed: &ParsedIp, depth: usize, (handle, sa, low): (Handle, &'a Sa<P>, u32)) -> Step<'a, P> {
-        if depth == 0 && item.nic.sa_delete_request && !sa.delete_requested.swap(true, Ordering::Relaxed) {
+    fn layer(
+        &mut self,
+        item: &mut Item<'a, P>,
+        frame: &[u8],
+        parsed: &ParsedIp,
+        (handle, sa, low): (Handle, &'a Sa<P>, u32),
+        locked: &mut Locked<'a>,
+    ) -> Step<'a, P> {
+        if item.depth == 0 && item.nic.sa_delete_request && !sa.delete_requested.swap(true, Ordering::Relaxed) {
             self.news.push(LaneNews::DeleteRequested(handle));
         }
-        let Some(window) = sa.replay() else { return Step::End(Verdict::Dropped(DropReason::InvalidProtocol)) };
-        let sequence = window.infer(low);
+        let Some(window) = locked.window(handle, sa) else { return Step::End(Verdict::Dropped(DropReason::InvalidProtocol)) };
+        let sequence = sa.infer(window, low);
         let seen = AssociationSeen { operation: Operation::Esp, spi: sa.spi, sequence };
         if item.associations.try_push(seen).is_err() {
             return Step::End(Verdict::Dropped(DropReason::Unsupported));
         }
-        let layer = Layer {
-            handle,
-            sa,
-            sequence,
-            esp: item.l3 + parsed.header_len(),
-            end: item.l3 + parsed.total_len(),
-            pointer: parsed.protocol_offset(),
-            first: sa.extended() && window.highest().is_none(),
-        };
+        let (esp, end) = (item.l3 + parsed.header_len(), item.l3 + parsed.total_len());
+        let layer = Layer { handle, sa, low, sequence, esp, end, pointer: parsed.protocol_offset(), tries: 0 };
         if sa.lifetime.is_over() {
             return Step::End(Verdict::Dropped(DropReason::Expired));
         }
@@ -243,23 +279,21 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         if sa.esp.text(frame[layer.esp..layer.end].len()).is_err() {
             return Step::End(Verdict::Dropped(DropReason::Malformed));
         }
-        match item.nic_status(depth) {
-            Some(CryptoStatus::Success) => Step::Authentic(layer),
-            // The NIC took it for another SA's: the transport looks for itself (OV2-RECV-3).
-            None | Some(CryptoStatus::InvalidProtocol) => {
-                item.software = true;
-                match replay_drop(window.check(sequence)) {
-                    Some(reason) => Step::End(Verdict::Dropped(reason)),
-                    None => Step::Open(layer),
-                }
+        match item.nic_status() {
+            Some(CryptoStatus::Success) => Step::Decide(layer, Finding::NicOpened),
+            // What it refused it refused under an SA of its own. Unless that can be this one, the transport looks for itself (OV2-RECV-3).
+            Some(CryptoStatus::GenericError | CryptoStatus::InvalidPacketSyntax) if sa.offload_handle().is_some() => {
+                Step::Decide(layer, Finding::NicRefused(DropReason::Malformed))
             }
-            Some(CryptoStatus::GenericError | CryptoStatus::InvalidPacketSyntax) => Step::End(Verdict::Dropped(DropReason::Malformed)),
             Some(
                 CryptoStatus::TransportAhAuthFailed
                 | CryptoStatus::TransportEspAuthFailed
                 | CryptoStatus::TunnelAhAuthFailed
                 | CryptoStatus::TunnelEspAuthFailed,
-            ) => Step::End(Verdict::Dropped(DropReason::AuthFailed)),
+            ) if sa.offload_handle().is_some() => Step::Decide(layer, Finding::NicRefused(DropReason::AuthFailed)),
+            // A forged or repeated packet is not worth opening.
+            _ if window.check(sequence) != Replay::New => Step::Decide(layer, Finding::Unopened),
+            _ => Step::Open(layer),
         }
     }
 
@@ -268,7 +302,9 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         let mut jobs: OpenBatch<'_, P::Key> = ArrayVec::new();
         let mut owners: ArrayVec<usize, CHUNK> = ArrayVec::new();
         for (at, (item, nbl)) in items.iter_mut().zip(lists.iter_mut()).enumerate() {
-            let Step::Open(layer) = &item.step else { continue };
+            let Step::Open(layer) = &mut item.step else { continue };
+            item.software = true;
+            layer.tries += 1;
             let esp = nbl.buffer.as_mut_slice().get_mut(layer.esp..layer.end).unwrap_or_default();
             match layer.sa.esp.open_job(esp, layer.sequence) {
                 Ok(job) => {
@@ -281,42 +317,99 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         self.shared.provider.open(&mut jobs, scratch);
         for (job, at) in jobs.iter().zip(owners) {
             let Step::Open(layer) = items[at].step else { continue };
-            items[at].step = if job.verdict.is_good() { Step::Authentic(layer) } else { Step::End(Verdict::Dropped(DropReason::AuthFailed)) };
+            items[at].step = Step::Decide(layer, if job.verdict.is_good() { Finding::Opened } else { Finding::Forged });
         }
     }
 
-    /// Third stage: what is authentic loses a layer. Returns whether any packet has to be looked at again.
-    fn take_off(&mut self, items: &mut ArrayVec<Item<'a, P>, CHUNK>, lists: &mut [NetBufferList]) -> bool {
+    /// Third stage, packet by packet in their order: replay, and what is authentic and new loses a layer. Returns whether any packet goes on.
+    fn decide_all(&mut self, items: &mut ArrayVec<Item<'a, P>, CHUNK>, lists: &mut [NetBufferList]) -> bool {
         let mut again = false;
-        // Locked once for a run of packets of one SA.
-        let mut locked: Option<(Handle, MutexGuard<'_, ReplayWindow>)> = None;
+        let mut locked = Locked::default();
         let mut run = Run::default();
         for (item, nbl) in items.iter_mut().zip(lists) {
-            let Step::Authentic(layer) = item.step else { continue };
-            if locked.as_ref().is_none_or(|(handle, _)| *handle != layer.handle) {
-                // The old lock goes first: two held at once could be a deadlock.
-                drop(locked.take());
-                run.switch(layer.sa);
-                locked = layer.sa.replay().map(|window| (layer.handle, window));
-            }
-            let Some((_, window)) = &mut locked else { continue };
-            item.step = match self.take_off_one(item, nbl, &layer, window, &mut run) {
-                Ok(()) => {
-                    again = true;
+            let Step::Decide(layer, finding) = item.step else { continue };
+            let Some(window) = locked.window(layer.handle, layer.sa) else { continue };
+            run.switch(layer.sa);
+            item.step = match self.decide(item, nbl, layer, finding, window, &mut run) {
+                Decision::Off => {
+                    item.depth += 1;
                     Step::Look
                 }
-                Err(reason) => Step::End(Verdict::Dropped(reason)),
+                Decision::Open(sequence) => Step::Open(Layer { sequence, ..layer }),
+                Decision::Drop(reason) => Step::End(Verdict::Dropped(reason)),
             };
+            again |= !matches!(item.step, Step::End(_));
         }
         run.end();
         again
     }
 
-    fn take_off_one(
+    fn decide(
+        &mut self,
+        item: &mut Item<'a, P>,
+        nbl: &mut NetBufferList,
+        layer: Layer<'a, P>,
+        finding: Finding,
+        window: &mut ReplayWindow,
+        run: &mut Run<'a, P>,
+    ) -> Decision {
+        let sa = layer.sa;
+        // Packets before this one may have moved the window since it was looked at, and with it what the low half means.
+        let sequence = match finding {
+            Finding::Opened => layer.sequence,
+            _ => sa.infer(window, layer.low),
+        };
+        if let Some(seen) = item.associations.last_mut() {
+            seen.sequence = sequence;
+        }
+        if let Some(reason) = replay_drop(window.check(sequence)) {
+            return Decision::Drop(reason);
+        }
+        match finding {
+            Finding::Opened => {}
+            Finding::NicOpened => {
+                if !is_certain(sa, window, sequence) && !self.proves(nbl, &layer, sequence) {
+                    // The NIC may have opened it under the number that it had before others of this chunk.
+                    let earlier = layer.sequence != sequence && self.proves(nbl, &layer, layer.sequence);
+                    let replay = if earlier { replay_drop(window.check(layer.sequence)) } else { None };
+                    return Decision::Drop(replay.unwrap_or(DropReason::AuthFailed));
+                }
+                if sa.extended() {
+                    sa.nic.updated((sequence >> 32) as u32);
+                }
+            }
+            Finding::Unopened | Finding::Forged if sequence != layer.sequence && layer.tries < MAX_TRIES => return Decision::Open(sequence),
+            Finding::Unopened | Finding::Forged => return Decision::Drop(DropReason::AuthFailed),
+            // The NIC may have taken the number for another: not told yet of the wrap of the low half, or behind.
+            Finding::NicRefused(_) if sa.extended() && (sequence >> 32) as u32 != sa.nic.high() => return Decision::Open(sequence),
+            Finding::NicRefused(reason) => return Decision::Drop(reason),
+        }
+        match self.take_off(item, nbl, &layer, sequence, window, run) {
+            Ok(()) => Decision::Off,
+            Err(reason) => Decision::Drop(reason),
+        }
+    }
+
+    /// Whether a decrypted packet's ICV is that of `sequence` under the layer's SA: made anew and compared.
+    #[cold]
+    fn proves(&self, nbl: &NetBufferList, layer: &Layer<'a, P>, sequence: u64) -> bool {
+        let Some(mut esp) = nbl.buffer.as_slice().get(layer.esp..layer.end).map(<[u8]>::to_vec) else { return false };
+        // A job of opening has the packet's own IV; one of sealing would make another.
+        let Ok(job) = layer.sa.esp.open_job(&mut esp, sequence) else { return false };
+        let mut icv = vec![0; job.tag.len()];
+        let expected = job.tag;
+        let mut jobs = [SealJob::new(job.key, job.nonce, job.aad, job.data, &mut icv)];
+        self.shared.provider.seal(&mut jobs);
+        let sealed = jobs[0].verdict.is_good();
+        sealed && secret::ct_eq(&icv, expected)
+    }
+
+    fn take_off(
         &mut self,
         item: &Item<'a, P>,
         nbl: &mut NetBufferList,
         layer: &Layer<'a, P>,
+        sequence: u64,
         window: &mut ReplayWindow,
         run: &mut Run<'a, P>,
     ) -> Result<(), DropReason> {
@@ -333,10 +426,14 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         if (announced == IpProtocol::IPV4 && inner_version != Some(4)) || (announced == IpProtocol::IPV6 && inner_version != Some(6)) {
             return Err(malformed);
         }
-        if let Some(reason) = replay_drop(window.update(layer.sequence)) {
+        if let Some(reason) = replay_drop(window.update(sequence)) {
             return Err(reason);
         }
-        self.admit(layer, item.length, run)?;
+        let carried = match sa.mode {
+            Mode::Transport => layer.esp - item.l3 + length,
+            Mode::Tunnel => length,
+        };
+        self.admit(layer, sequence, carried, run)?;
         if announced == IpProtocol::NO_NEXT_HEADER {
             return Err(DropReason::Dummy);
         }
@@ -363,8 +460,8 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         if sa.selects(&flow(&parsed)) { Ok(()) } else { Err(DropReason::Policy) }
     }
 
-    /// Lifetime and events of a packet that was verified.
-    fn admit(&mut self, layer: &Layer<'a, P>, length: usize, run: &mut Run<'a, P>) -> Result<(), DropReason> {
+    /// Counts an authentic packet for its SA's lifetime, and tells the control side what it must know.
+    fn admit(&mut self, layer: &Layer<'a, P>, sequence: u64, length: usize, run: &mut Run<'a, P>) -> Result<(), DropReason> {
         match layer.sa.lifetime.admit(length as u64, self.now) {
             Life::Good => {}
             life @ Life::SoftReached => self.news.push(LaneNews::Life(layer.handle, life)),
@@ -375,18 +472,18 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             Life::Over => return Err(DropReason::Expired),
         }
         run.count(length);
-        if layer.sa.extended() {
-            let high = (layer.sequence >> 32) as u32;
-            if layer.sa.nic_high.load(Ordering::Relaxed) < high && layer.sa.offload_handle().is_some() {
-                layer.sa.nic_high.store(high, Ordering::Relaxed);
-                self.news.push(LaneNews::HighHalf(layer.handle));
-            }
+        if layer.sa.extended() && layer.sa.offload_handle().is_some() && layer.sa.nic.must_tell((sequence >> 32) as u32) {
+            self.news.push(LaneNews::HighHalf(layer.handle));
         }
         Ok(())
     }
 
     /// What becomes of a packet that no SA is about.
-    fn clear(&self, action: Action) -> Verdict {
+    fn clear(&self, item: &Item<'a, P>, action: Action) -> Verdict {
+        // The NIC has one that it is about, which the transport has just removed: what lies here is no longer what came.
+        if item.nic.crypto_done && (item.nic.next_crypto_done || item.nic.crypto_status == CryptoStatus::Success) {
+            return Verdict::Dropped(DropReason::Policy);
+        }
         match (self.shared.clear, action) {
             (ClearPolicy::PassAll, _) | (ClearPolicy::Decide, Action::Bypass) => Verdict::Passed,
             (ClearPolicy::Decide, _) => Verdict::Dropped(DropReason::Policy),
@@ -397,8 +494,8 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     fn finish(&self, item: &Item<'a, P>, nbl: &mut NetBufferList, cx: &mut LaneContext<'_>, out: &mut InboundBatch, audit: &mut Vec<AuditEvent>) {
         let verdict = match item.step {
             Step::End(verdict) => verdict,
-            // More layers than a packet can have: the rounds are over.
-            Step::Look | Step::Open(_) | Step::Authentic(_) => Verdict::Dropped(DropReason::Unsupported),
+            // The rounds went on until every packet was at its end.
+            Step::Look | Step::Open(_) | Step::Decide(..) => Verdict::Dropped(DropReason::Unsupported),
         };
         let counters = self.counters;
         counters.seen.add(item.length);
@@ -447,10 +544,24 @@ enum Found<'a, P: Provider> {
     Sa(Handle, &'a Sa<P>, u32),
     /// No SA is about this packet.
     Nothing,
-    /// A part of a packet that is, or may be, one of an SA's.
-    Fragment,
-    /// ESP without a whole header.
-    Cut,
+    /// It is, or may be, one of an SA's, and cannot be opened.
+    Not(DropReason),
+}
+
+/// The replay window that is locked: once for a run of packets of one SA.
+#[derive(Default)]
+struct Locked<'a>(Option<(Handle, MutexGuard<'a, ReplayWindow>)>);
+
+impl<'a> Locked<'a> {
+    #[inline]
+    fn window<P: Provider>(&mut self, handle: Handle, sa: &'a Sa<P>) -> Option<&mut ReplayWindow> {
+        if self.0.as_ref().is_none_or(|(locked, _)| *locked != handle) {
+            // The old lock goes first: two held at once could be a deadlock.
+            self.0 = None;
+            self.0 = sa.replay().map(|window| (handle, window));
+        }
+        self.0.as_mut().map(|(_, window)| &mut **window)
+    }
 }
 
 /// Packets of one SA in a row: counted together.
@@ -467,9 +578,12 @@ impl<P: Provider> Default for Run<'_, P> {
 }
 
 impl<'a, P: Provider> Run<'a, P> {
+    #[inline]
     fn switch(&mut self, sa: &'a Sa<P>) {
-        self.end();
-        self.sa = Some(sa);
+        if self.sa.is_none_or(|present| !core::ptr::eq(present, sa)) {
+            self.end();
+            self.sa = Some(sa);
+        }
     }
 
     fn count(&mut self, bytes: usize) {
@@ -482,6 +596,19 @@ impl<'a, P: Provider> Run<'a, P> {
             sa.lifetime.account(core::mem::take(&mut self.packets), core::mem::take(&mut self.bytes));
         }
     }
+}
+
+/// Whether what the NIC has opened it has opened under this SA and this number.
+///
+/// With 32-bit numbers the number is in the packet. The high half of an extended one the NIC makes up, as the transport does, but from what it has
+/// seen itself; an old packet could be good under a number that the transport takes for a new one. While both are in the same half they agree.
+#[inline]
+fn is_certain<P: Provider>(sa: &Sa<P>, window: &ReplayWindow, sequence: u64) -> bool {
+    sa.offload_handle().is_some()
+        && (!sa.extended() || {
+            let high = (sequence >> 32) as u32;
+            high == sa.nic.high() && window.highest().is_none_or(|highest| (highest >> 32) as u32 == high)
+        })
 }
 
 fn replay_drop(replay: Replay) -> Option<DropReason> {

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use ipsec::{Provider, Scratch};
 use ndis::NblBatch;
-use packet::{EthernetFrame, EthernetKind, Medium};
+use packet::{EthernetFrame, EthernetKind, Medium, ParsedIp};
 
 use crate::event::AuditEvent;
 use crate::sa::Sa;
@@ -83,18 +83,33 @@ impl<P: Provider> TransportLane<P> {
     }
 }
 
-/// Where the IP header of a frame begins; `None` if the frame carries something else.
+/// What a frame carries.
+pub(crate) enum Carried {
+    /// Something other than IP, or IP in a way in which it is left alone.
+    Other,
+    /// What its link header calls IP begins here, and cannot be read as such.
+    Bad(usize),
+    /// An IP packet, which begins here.
+    Ip(usize, ParsedIp),
+}
+
+/// Reads a frame as far as the end of its IP headers.
 #[inline]
-pub(crate) fn l3_offset(medium: Medium, frame: &[u8]) -> Option<usize> {
-    match medium {
-        Medium::Ip => Some(0),
-        Medium::Ethernet => {
-            let ethernet = EthernetFrame::new(frame).ok()?;
+pub(crate) fn read_frame(medium: Medium, frame: &[u8]) -> Carried {
+    let (l3, announced) = match medium {
+        Medium::Ip => (0, None),
+        Medium::Ethernet => match EthernetFrame::new(frame) {
             // An LLC/SNAP frame carries its length, which protection would change: it is left alone.
-            match ethernet.kind() {
-                EthernetKind::Type(ethertype) if ethertype.ip_version().is_some() => Some(ethernet.l3_offset()),
-                _ => None,
-            }
-        }
+            Ok(ethernet) => match ethernet.kind() {
+                EthernetKind::Type(ethertype) if ethertype.ip_version().is_some() => (ethernet.l3_offset(), ethertype.ip_version()),
+                _ => return Carried::Other,
+            },
+            Err(_) => return Carried::Other,
+        },
+    };
+    match frame.get(l3..).map(ParsedIp::parse) {
+        // Who reads the link header and who reads the packet's first byte must see the same packet.
+        Some(Ok(parsed)) if announced.is_none_or(|version| version == parsed.version()) => Carried::Ip(l3, parsed),
+        _ => Carried::Bad(l3),
     }
 }

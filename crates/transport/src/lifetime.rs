@@ -85,6 +85,14 @@ impl Lifetime {
         }
     }
 
+    /// Takes back what [`Lifetime::admit`] has counted of a packet that was not carried after all.
+    pub(crate) fn release(&self, bytes: u64) {
+        if self.counted {
+            self.packets.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
     fn admit_counted(&self, bytes: u64, now: Time) -> Life {
         let life = self.check_time(now);
         if matches!(life, Life::HardReached | Life::Over) {
@@ -93,8 +101,7 @@ impl Lifetime {
         let packets = self.packets.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let total = self.bytes.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes);
         if self.hard.packets.is_some_and(|limit| packets > limit) || self.hard.bytes.is_some_and(|limit| total > limit) {
-            self.packets.fetch_sub(1, Ordering::Relaxed);
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.release(bytes);
             return self.end();
         }
         let soft = self.soft.packets.is_some_and(|limit| packets >= limit) || self.soft.bytes.is_some_and(|limit| total >= limit);

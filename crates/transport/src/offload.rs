@@ -1,6 +1,6 @@
 //! The offload manager: which SAs the NIC has, asks it for more, takes them back, and knows the one reason why an SA is not there (OV2-TRANS-2).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use packet::{FragmentState, IpVersion, Medium, ParsedIp};
 use sa_table::{Handle, SaTable};
 
 use crate::parameters::Mode;
-use crate::sa::Sa;
+use crate::sa::{Role, Sa};
 
 /// Why an SA is, or is not, offloaded. Every SA has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +89,7 @@ impl State {
 }
 
 struct Record {
+    sa: Handle,
     state: State,
     reason: OffloadReason,
     pair: Option<Handle>,
@@ -102,6 +103,7 @@ struct Record {
 
 enum Request {
     Add(Handle),
+    Update(Handle, u32),
     Delete(Handle),
 }
 
@@ -133,10 +135,11 @@ impl PacketCapabilities {
         self.ipv6_extension_headers.store(config.ipsec_v2.ipv6_non_ipsec_extension_headers, Ordering::Relaxed);
     }
 
-    /// Whether the NIC takes a packet with this header in front of ESP (OV2-CAP-2). A packet under way while that changes comes back, and is done in software.
+    /// Whether the NIC takes a packet in transport mode with what this one has in front of the place for ESP (OV2-CAP-2). A packet under way while that
+    /// changes comes back, and is done in software.
     #[inline]
     pub(crate) fn cover(&self, parsed: &ParsedIp) -> bool {
-        !parsed.has_options_or_extensions()
+        parsed.insertion_point().offset == parsed.version().header_len()
             || match parsed.version() {
                 IpVersion::V4 => self.ipv4_options.load(Ordering::Relaxed),
                 IpVersion::V6 => self.ipv6_extension_headers.load(Ordering::Relaxed) && parsed.fragment() == FragmentState::None,
@@ -154,13 +157,17 @@ pub(crate) struct OffloadManager<P: Provider> {
     encapsulation: Result<(), Status>,
     resetting: bool,
     /// In order of addition, so that the oldest are offered first.
-    records: BTreeMap<u64, (Handle, Record)>,
+    records: BTreeMap<u64, Record>,
     order: HashMap<Handle, u64>,
     next: u64,
     /// How many of the NIC's places are taken, as the manager counts (OV2-CAP-2: the transport keeps count).
     used: usize,
+    /// The NIC takes no more, although by that count it could: others use it, too. Until something changes it is not asked again.
+    full: bool,
+    /// Those that nothing is against but the NIC's capacity, or that a reset came between, by their order: they get places as places become free.
+    waiting: BTreeSet<u64>,
     /// SAs that get the next free places, because others were evicted for them.
-    promised: Vec<Handle>,
+    promised: VecDeque<Handle>,
     requests: HashMap<RequestId, Request>,
     counts: OffloadCounts,
 }
@@ -179,7 +186,9 @@ impl<P: Provider> OffloadManager<P> {
             order: HashMap::new(),
             next: 0,
             used: 0,
-            promised: Vec::new(),
+            full: false,
+            waiting: BTreeSet::new(),
+            promised: VecDeque::new(),
             requests: HashMap::new(),
             counts: OffloadCounts::default(),
         }
@@ -209,6 +218,11 @@ impl<P: Provider> OffloadManager<P> {
 
     /// Bound to an adapter: sets its encapsulation (OV2-CAP-9) and offers everything.
     pub(crate) fn bind(&mut self, parameters: BindParameters, binding: Binding) {
+        if self.binding.is_some() {
+            // A second adapter: one at a time, and the first must not keep what nobody asks for any more.
+            self.delete_present();
+            self.lose_all();
+        }
         self.set_config(parameters.default_offload_configuration);
         self.resetting = false;
         self.encapsulation = if parameters.disable_task_offload { Ok(()) } else { set_encapsulation(&binding, parameters.medium) };
@@ -237,6 +251,8 @@ impl<P: Provider> OffloadManager<P> {
     /// The adapter resets: its table is empty (OV2-OID-2).
     pub(crate) fn reset_started(&mut self) {
         self.resetting = true;
+        // While it resets it does not accept this. But the news may be old, and what was added since must not stay behind.
+        self.delete_present();
         self.lose_all();
         self.reconsider();
     }
@@ -250,9 +266,9 @@ impl<P: Provider> OffloadManager<P> {
 
     /// An SA was added to the transport.
     pub(crate) fn add(&mut self, sa: Handle) {
-        let record = Record { state: State::Absent, reason: OffloadReason::NoAdapter, pair: None, deleted_by_nic: false, removed: false, packets: 0 };
+        let record = Record { sa, state: State::Absent, reason: OffloadReason::NoAdapter, pair: None, deleted_by_nic: false, removed: false, packets: 0 };
         self.order.insert(sa, self.next);
-        self.records.insert(self.next, (sa, record));
+        self.records.insert(self.next, record);
         self.next += 1;
         self.consider(sa);
     }
@@ -268,10 +284,11 @@ impl<P: Provider> OffloadManager<P> {
 
     /// An SA is about to be removed from the transport (it still is in the table): the NIC loses it, too.
     pub(crate) fn remove(&mut self, sa: Handle) {
-        self.take_back(sa, OffloadReason::NoAdapter);
+        // Noted first, or it would be offered again as soon as the NIC has deleted it.
         if let Some(record) = self.record_mut(sa) {
             record.removed = true;
         }
+        self.take_back(sa, OffloadReason::NoAdapter);
         self.forget_if_gone(sa);
         self.fill();
     }
@@ -297,31 +314,53 @@ impl<P: Provider> OffloadManager<P> {
     /// Tells the NIC the high half of an SA's sequence numbers, if it has changed (OV2-TRANS-5).
     pub(crate) fn update_high(&mut self, sa: Handle) {
         let Some(State::Present(handle)) = self.record(sa).map(|record| record.state) else { return };
-        let Ok((spi, high)) = self.sad.with(sa, |sa| (sa.spi, sa.sequence_high())) else { return };
-        let Some(binding) = &self.binding else { return };
+        let Ok((spi, reference)) = self.sad.with(sa, |sa| (sa.spi, sa.reference())) else { return };
+        let Some(binding) = self.binding.clone() else { return };
+        let high = (reference >> 32) as u32;
         let update = UpdateSa { handle, operation: Operation::Esp, spi, sequence_number_high: high };
-        // A refusal is no loss: the NIC infers the high half by itself, and the update only anchors it (OV2-SA-6). Pended ones are not waited for.
-        if let DirectAnswer::Done(status, _) = binding.direct_oid_request(DirectOid::UpdateSa(update))
-            && !status.is_success()
-        {
-            return;
+        let id = binding.reserve_request_id();
+        self.requests.insert(id, Request::Update(sa, high));
+        if let DirectAnswer::Done(status, _) = binding.direct_oid_request_as(id, DirectOid::UpdateSa(update)) {
+            self.requests.remove(&id);
+            self.updated(sa, high, status);
         }
-        let _ = self.sad.with(sa, |sa| sa.nic_high.store(high, Ordering::Relaxed));
-        self.counts.updated += 1;
+    }
+
+    fn updated(&mut self, sa: Handle, high: u32, status: Status) {
+        if status.is_success() {
+            self.counts.updated += 1;
+            // On the way in the NIC counts as there only when it has verified a packet.
+            let _ = self.sad.with(sa, |sa| matches!(sa.role, Role::Outbound { .. }).then(|| sa.nic.updated(high)));
+        } else {
+            self.renew(sa);
+        }
+    }
+
+    /// The NIC may no longer know where an SA's extended sequence numbers are: it gets the SA anew, with its high half.
+    pub(crate) fn renew(&mut self, sa: Handle) {
+        if self.record(sa).is_some_and(|record| matches!(record.state, State::Present(_))) {
+            self.take_back(sa, OffloadReason::Pending);
+            self.fill();
+        }
     }
 
     /// Gives the places of idle SAs to busy ones that found none: at most `most` a call, and only where the waiting SA carried at least twice as much
     /// since the last call. Not more often than every few seconds: each move costs two requests.
     pub(crate) fn rebalance(&mut self, most: usize) {
+        self.full = false;
+        self.fill();
+        if self.waiting.is_empty() {
+            return;
+        }
         let mut present = Vec::new();
         let mut waiting = Vec::new();
-        for (sa, record) in self.records.values_mut() {
-            let Ok(total) = self.sad.with(*sa, |sa| sa.lifetime.packets()) else { continue };
+        for record in self.records.values_mut() {
+            let Ok(total) = self.sad.with(record.sa, |sa| sa.lifetime.packets()) else { continue };
             let carried = total - record.packets.min(total);
             record.packets = total;
             match (record.state, record.reason) {
-                (State::Present(_), _) => present.push((carried, *sa)),
-                (State::Absent, OffloadReason::Capacity) => waiting.push((carried, *sa)),
+                (State::Present(_), _) => present.push((carried, record.sa)),
+                (State::Absent, OffloadReason::Capacity) => waiting.push((carried, record.sa)),
                 _ => {}
             }
         }
@@ -331,7 +370,7 @@ impl<P: Provider> OffloadManager<P> {
             if busy < 2 || busy / 2 < idle {
                 break;
             }
-            self.promised.push(newcomer);
+            self.promised.push_back(newcomer);
             self.counts.evicted += 1;
             self.take_back(victim, OffloadReason::Capacity);
         }
@@ -342,19 +381,24 @@ impl<P: Provider> OffloadManager<P> {
     pub(crate) fn complete(&mut self, status: Status, request: DirectOidRequest) {
         match self.requests.remove(&request.id) {
             Some(Request::Add(sa)) => self.added(sa, status, request.body),
+            Some(Request::Update(sa, high)) => self.updated(sa, high, status),
             Some(Request::Delete(sa)) => self.deleted(sa),
-            // Of a binding that is gone, or an update.
-            None => {}
+            // Of before a reset. What was added all the same must not stay behind.
+            None => {
+                if let Some(handle) = added_handle(&request.body).filter(|_| status.is_success()) {
+                    self.delete_unknown(handle);
+                }
+            }
         }
         self.fill();
     }
 
     fn record(&self, sa: Handle) -> Option<&Record> {
-        self.records.get(self.order.get(&sa)?).map(|(_, record)| record)
+        self.records.get(self.order.get(&sa)?)
     }
 
     fn record_mut(&mut self, sa: Handle) -> Option<&mut Record> {
-        self.records.get_mut(self.order.get(&sa)?).map(|(_, record)| record)
+        self.records.get_mut(self.order.get(&sa)?)
     }
 
     fn forget_if_gone(&mut self, sa: Handle) {
@@ -362,6 +406,7 @@ impl<P: Provider> OffloadManager<P> {
             && let Some(order) = self.order.remove(&sa)
         {
             self.records.remove(&order);
+            self.waiting.remove(&order);
         }
     }
 
@@ -372,7 +417,8 @@ impl<P: Provider> OffloadManager<P> {
 
     /// A changed adapter is asked again for what it had refused.
     fn forgive(&mut self) {
-        for (_, record) in self.records.values_mut() {
+        self.full = false;
+        for record in self.records.values_mut() {
             record.deleted_by_nic = false;
             if matches!(record.reason, OffloadReason::Refused(_)) {
                 record.reason = OffloadReason::Pending;
@@ -389,15 +435,37 @@ impl<P: Provider> OffloadManager<P> {
             self.forget_if_gone(sa);
         }
         self.requests.clear();
+        self.promised.clear();
+        self.full = false;
+    }
+
+    /// Has the NIC delete whatever is there, in one request, and does not wait for the answer.
+    fn delete_present(&mut self) {
+        let handles: Vec<_> = self
+            .records
+            .values()
+            .filter_map(|record| match record.state {
+                State::Present(handle) => Some(handle.to_bits()),
+                _ => None,
+            })
+            .collect();
+        if let Some(binding) = self.binding.as_ref().filter(|_| !handles.is_empty()) {
+            let _ = binding.direct_oid_request(DirectOid::DeleteSa(handles));
+        }
+    }
+
+    /// Has the NIC delete what no SA stands for any more.
+    fn delete_unknown(&mut self, handle: OffloadHandle) {
+        if let Some(binding) = &self.binding {
+            let _ = binding.direct_oid_request(DirectOid::DeleteSa(vec![handle.to_bits()]));
+        }
     }
 
     fn reconsider(&mut self) {
-        let handles: Vec<_> = self.records.values().map(|(sa, _)| *sa).collect();
+        let handles: Vec<_> = self.records.values().map(|record| record.sa).collect();
         // First what goes, so that there is room for what comes.
         for sa in &handles {
-            if let Err(reason) = self.wanted(*sa)
-                && reason != OffloadReason::Capacity
-            {
+            if let Err(reason) = self.wanted(*sa) {
                 self.take_back(*sa, reason);
             }
         }
@@ -406,24 +474,18 @@ impl<P: Provider> OffloadManager<P> {
         }
     }
 
-    /// Offers SAs that wait for a place.
+    /// Offers SAs that wait for a place, while there are places.
     fn fill(&mut self) {
-        while !self.is_full()
-            && let Some(sa) = self.promised.pop()
-        {
-            self.consider(sa);
-        }
-        if self.is_full() {
-            return;
-        }
-        let waiting: Vec<_> = self
-            .records
-            .values()
-            .filter(|(_, record)| record.state == State::Absent && !record.removed && matches!(record.reason, OffloadReason::Capacity | OffloadReason::Pending))
-            .map(|(sa, _)| *sa)
-            .collect();
-        for sa in waiting {
-            self.consider(sa);
+        while !self.resetting && !self.is_full() {
+            let next = match self.promised.pop_front() {
+                Some(sa) => Some(sa),
+                None => self.waiting.pop_first().and_then(|order| self.records.get(&order)).map(|record| record.sa),
+            };
+            match next {
+                Some(sa) => self.consider(sa),
+                None if self.promised.is_empty() && self.waiting.is_empty() => break,
+                None => {}
+            }
         }
     }
 
@@ -431,17 +493,32 @@ impl<P: Provider> OffloadManager<P> {
         if let Some(record) = self.record_mut(sa) {
             let before = core::mem::replace(&mut record.state, state);
             self.used = self.used + usize::from(state.counts()) - usize::from(before.counts());
+            self.note_waiting(sa);
         }
     }
 
     fn set_reason(&mut self, sa: Handle, reason: OffloadReason) {
         if let Some(record) = self.record_mut(sa) {
             record.reason = reason;
+            self.note_waiting(sa);
+        }
+    }
+
+    /// Whoever waits is in the queue, and nobody else.
+    fn note_waiting(&mut self, sa: Handle) {
+        let Some(&order) = self.order.get(&sa) else { return };
+        let waits = self.records.get(&order).is_some_and(|record| {
+            record.state == State::Absent && !record.removed && matches!(record.reason, OffloadReason::Capacity | OffloadReason::Resetting)
+        });
+        if waits {
+            self.waiting.insert(order);
+        } else {
+            self.waiting.remove(&order);
         }
     }
 
     fn is_full(&self) -> bool {
-        self.used >= self.config.ipsec_v2.sa_offload_capacity as usize
+        self.full || self.used >= self.config.ipsec_v2.sa_offload_capacity as usize
     }
 
     /// Whether the NIC should have `sa`: nothing but its capacity is against it.
@@ -475,7 +552,7 @@ impl<P: Provider> OffloadManager<P> {
                 Mode::Transport => SaMode::Transport,
                 Mode::Tunnel => SaMode::Tunnel,
             };
-            self.config.ipsec_v2.covers(&sa.bundle(), Some(mode)).map_err(OffloadReason::NotCovered)
+            self.config.ipsec_v2.covers(sa.shape(), Some(mode)).map_err(OffloadReason::NotCovered)
         });
         covered.unwrap_or(Err(OffloadReason::Expired))?;
         self.encapsulation.map_err(OffloadReason::EncapsulationRefused)
@@ -484,11 +561,17 @@ impl<P: Provider> OffloadManager<P> {
     /// Offers `sa` to the NIC if it should have it and does not.
     fn consider(&mut self, sa: Handle) {
         let Some(record) = self.record(sa) else { return };
-        if record.removed || record.state != State::Absent {
+        if record.removed || !matches!(record.state, State::Absent | State::Adding { wanted: false }) {
             return;
         }
+        let adding = record.state != State::Absent;
         let reason = match self.wanted(sa) {
             Err(reason) => reason,
+            // It was not wanted for a while; the request is still under way.
+            Ok(()) if adding => {
+                self.set_state(sa, State::Adding { wanted: true });
+                OffloadReason::Pending
+            }
             Ok(()) if self.is_full() => OffloadReason::Capacity,
             Ok(()) => return self.request_add(sa),
         };
@@ -499,9 +582,10 @@ impl<P: Provider> OffloadManager<P> {
         let (Some(binding), Some(parameters)) = (self.binding.clone(), &self.parameters) else { return };
         let uses_ex = parameters.version.uses_add_sa_ex();
         let bundle = self.sad.with(sa, |sa| {
-            let bundle = sa.bundle();
-            sa.nic_high.store(sa.sequence_high(), Ordering::Relaxed);
-            bundle
+            let reference = sa.reference();
+            sa.nic.begin(reference);
+            sa.delete_requested.store(false, Ordering::Relaxed);
+            sa.bundle(reference)
         });
         let Ok(bundle) = bundle else { return };
         let entry = AddSaEntry::new(bundle);
@@ -518,15 +602,11 @@ impl<P: Provider> OffloadManager<P> {
     }
 
     fn added(&mut self, sa: Handle, status: Status, body: DirectOid) {
-        let handle = match body {
-            DirectOid::AddSaEx(entry) => entry.handle,
-            DirectOid::AddSa(entries) => entries.into_iter().next().and_then(|entry| entry.handle),
-            _ => None,
-        };
-        let Some(record) = self.record(sa) else { return };
-        let State::Adding { wanted } = record.state else { return };
-        let (wanted, reason) = (wanted && !record.removed, record.reason);
-        match handle.filter(|_| status.is_success()) {
+        let handle = added_handle(&body).filter(|_| status.is_success());
+        drop(body);
+        let Some(&Record { state: State::Adding { wanted }, removed, reason, .. }) = self.record(sa) else { return };
+        let wanted = wanted && !removed;
+        match handle {
             Some(handle) if wanted => {
                 self.set_state(sa, State::Present(handle));
                 self.set_reason(sa, OffloadReason::Offloaded);
@@ -534,23 +614,25 @@ impl<P: Provider> OffloadManager<P> {
                 self.counts.added += 1;
             }
             Some(handle) => {
+                self.counts.added += 1;
                 self.set_state(sa, State::Present(handle));
                 self.take_back(sa, reason);
             }
             None => {
+                self.counts.refused += 1;
                 self.set_state(sa, State::Absent);
                 if wanted {
-                    self.set_reason(
-                        sa,
-                        match status {
-                            // No place left after all, or the adapter is in the middle of something: asked again when that is over.
-                            Status::RESOURCES => OffloadReason::Capacity,
-                            Status::NOT_ACCEPTED | Status::REQUEST_ABORTED => OffloadReason::Resetting,
-                            status => OffloadReason::Refused(status),
-                        },
-                    );
+                    let reason = match status {
+                        // No place left after all, or the adapter is in the middle of something: asked again when that is over.
+                        Status::RESOURCES => OffloadReason::Capacity,
+                        Status::NOT_ACCEPTED | Status::REQUEST_ABORTED => OffloadReason::Resetting,
+                        // It says that it has it, and does not say what it calls it.
+                        status if status.is_success() => OffloadReason::Refused(Status::FAILURE),
+                        status => OffloadReason::Refused(status),
+                    };
+                    self.full |= matches!(reason, OffloadReason::Capacity | OffloadReason::Resetting);
+                    self.set_reason(sa, reason);
                 }
-                self.counts.refused += 1;
                 self.forget_if_gone(sa);
             }
         }
@@ -582,12 +664,21 @@ impl<P: Provider> OffloadManager<P> {
         if self.record(sa).is_some_and(|record| record.state == State::Deleting) {
             self.set_state(sa, State::Absent);
             self.counts.deleted += 1;
+            self.full = false;
         }
         self.forget_if_gone(sa);
         // What changed while it was being deleted may speak for it again; an evicted one waits for a place like others.
         if self.record(sa).is_some_and(|record| record.reason != OffloadReason::Capacity) {
             self.consider(sa);
         }
+    }
+}
+
+fn added_handle(body: &DirectOid) -> Option<OffloadHandle> {
+    match body {
+        DirectOid::AddSaEx(entry) => entry.handle,
+        DirectOid::AddSa(entries) => entries.first().and_then(|entry| entry.handle),
+        _ => None,
     }
 }
 

@@ -2,13 +2,13 @@
 
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
-use ipsec::{EspSa, Provider, SealBatch, SealJob};
-use ndis::{Datapath, HeaderTransmit, LaneContext, NblBatch, NetBufferList, Status};
+use ipsec::{Provider, SealBatch, SealJob};
+use ndis::{AdapterState, Datapath, HeaderTransmit, LaneContext, NblBatch, NetBufferList, Status};
 use packet::{FrameBatch, ParsedIp, Time};
 use sa_table::Handle;
 
-use crate::framing::{EspLayout, encapsulate};
-use crate::lane::{CHUNK, TransportLane, l3_offset};
+use crate::framing::{EspLayout, Room, encapsulate};
+use crate::lane::{CHUNK, Carried, TransportLane, read_frame};
 use crate::lifetime::Life;
 use crate::sa::{Role, Sa};
 use crate::selector::Flow;
@@ -40,13 +40,17 @@ struct Mark {
     sa: Option<Handle>,
     /// Offset of the ESP header from the start of the frame.
     esp: u16,
+    /// It came back once, and was sent again.
+    again: bool,
     /// Length of the IP packet before protection, for the counters.
     length: u32,
 }
 
 impl Mark {
+    const AGAIN: u64 = 1 << 24;
+
     fn clear(length: usize) -> Self {
-        Self { work: Work::Clear, sa: None, esp: 0, length: length as u32 }
+        Self { work: Work::Clear, sa: None, esp: 0, again: false, length: length as u32 }
     }
 
     fn write(self, nbl: &mut NetBufferList) {
@@ -56,7 +60,8 @@ impl Mark {
             Work::Offload => 2,
             Work::Dropped(reason) => 0x80 | reason as u64,
         };
-        nbl.protocol_reserved = [self.sa.map_or(0, Handle::to_bits), work | u64::from(self.esp) << 8 | u64::from(self.length) << 32];
+        let again = if self.again { Self::AGAIN } else { 0 };
+        nbl.protocol_reserved = [self.sa.map_or(0, Handle::to_bits), work | u64::from(self.esp) << 8 | again | u64::from(self.length) << 32];
     }
 
     fn read(nbl: &NetBufferList) -> Self {
@@ -67,7 +72,7 @@ impl Mark {
             2 => Work::Offload,
             dropped => Work::Dropped(DropReason::ALL[usize::from(dropped & 0x7f) % DropReason::ALL.len()]),
         };
-        Self { work, sa: Handle::from_bits(sa), esp: (word >> 8) as u16, length: (word >> 32) as u32 }
+        Self { work, sa: Handle::from_bits(sa), esp: (word >> 8) as u16, again: word & Self::AGAIN != 0, length: (word >> 32) as u32 }
     }
 }
 
@@ -78,6 +83,8 @@ struct Plan<'a, P: Provider> {
     handle: Handle,
     sa: &'a Sa<P>,
     parsed: ParsedIp,
+    room: Room,
+    /// 0: it got none.
     sequence: u64,
 }
 
@@ -160,43 +167,52 @@ impl<P: Provider> TransportLane<P> {
         self.done = done;
     }
 
-    /// Counts what was sent. What the NIC gave back whole is sealed in software under a new sequence number and sent again, without asking the NIC.
+    /// Counts what was sent, and sees to what came back whole: what the NIC was to seal is sealed in software under a new sequence number, and what was
+    /// final is sent once more as it is. What comes back again waits until the adapter runs, or ends here.
     fn complete(&mut self, cx: &mut LaneContext<'_>, path: &mut Datapath, done: &mut NblBatch, wire: &mut FrameBatch) {
         let mut again = core::mem::take(&mut self.again);
-        for nbl in done.drain(..) {
-            if nbl.status.is_success() {
-                Self::count(&self.counters.outbound, &nbl);
-            } else {
-                again.push(nbl);
-            }
-        }
-        if !again.is_empty() {
-            self.reseal(cx, &mut again);
-            path.send(cx, &mut again, done, wire);
-            for nbl in done.drain(..) {
-                match nbl.status {
-                    status if status.is_success() => Self::count(&self.counters.outbound, &nbl),
-                    Status::RESET_IN_PROGRESS | Status::PAUSED | Status::ADAPTER_REMOVED if self.backlog.len() < BACKLOG => self.backlog.push_back(nbl),
-                    Status::RESET_IN_PROGRESS | Status::PAUSED | Status::ADAPTER_REMOVED => self.end(cx, nbl, DropReason::BacklogFull),
-                    _ => self.end(cx, nbl, DropReason::Refused),
+        while !done.is_empty() {
+            for mut nbl in done.drain(..) {
+                let mut mark = Mark::read(&nbl);
+                if nbl.status.is_success() {
+                    Self::count(&self.counters.outbound, mark);
+                } else if !mark.again {
+                    mark.again = true;
+                    mark.write(&mut nbl);
+                    again.push(nbl);
+                } else if !not_running(nbl.status) {
+                    self.end(cx, nbl, DropReason::Refused);
+                } else if self.backlog.len() < BACKLOG {
+                    self.backlog.push_back(nbl);
+                } else {
+                    self.end(cx, nbl, DropReason::BacklogFull);
                 }
+            }
+            if !again.is_empty() {
+                self.reseal(cx, &mut again);
+                path.send(cx, &mut again, done, wire);
             }
         }
         self.again = again;
     }
 
     fn send_backlog(&mut self, cx: &mut LaneContext<'_>, path: &mut Datapath, wire: &mut FrameBatch) {
-        if path.state() != ndis::AdapterState::Running {
+        if path.state() != AdapterState::Running {
             return;
         }
         // What waits is in clear by policy, or sealed: there is nothing to do but to send it.
         let mut batch: NblBatch = self.backlog.drain(..).collect();
+        for nbl in &mut batch {
+            Mark { again: false, ..Mark::read(nbl) }.write(nbl);
+        }
         self.send(cx, path, &mut batch, wire);
     }
 
     /// Makes lists that came back fit to be sent without the NIC's help: those that it was to seal get new numbers and are sealed here.
     fn reseal(&mut self, cx: &mut LaneContext<'_>, lists: &mut NblBatch) {
-        let guard = self.sad.enter();
+        let Self { shared, sad, counters, news, .. } = self;
+        let mut stage = Stage { shared, counters: &counters.outbound, news, now: cx.now };
+        let guard = sad.enter();
         for chunk in lists.chunks_mut(CHUNK) {
             let mut jobs: SealBatch<'_, P::Key> = ArrayVec::new();
             let mut owners: ArrayVec<usize, CHUNK> = ArrayVec::new();
@@ -205,33 +221,29 @@ impl<P: Provider> TransportLane<P> {
                 if mark.work != Work::Offload {
                     continue;
                 }
-                self.counters.outbound.retried.add(1);
+                stage.counters.retried.add(1);
                 nbl.oob.clear();
-                let Some(sa) = mark.sa.and_then(|handle| guard.get(handle)) else {
-                    mark.work = Work::Dropped(DropReason::NoSa);
-                    mark.write(nbl);
-                    continue;
+                let found = mark.sa.and_then(|handle| Some((handle, guard.get(handle)?)));
+                let numbered = found.ok_or(DropReason::NoSa).and_then(|(handle, sa)| Ok((sa, stage.renumber(handle, sa)?)));
+                mark.work = match numbered {
+                    Ok(_) => Work::Software,
+                    Err(reason) => Work::Dropped(reason),
                 };
-                let Some(sequence) = take_one(sa) else {
-                    mark.work = Work::Dropped(DropReason::SequenceExhausted);
-                    mark.write(nbl);
-                    continue;
-                };
-                mark.work = Work::Software;
                 mark.write(nbl);
+                let Ok((sa, sequence)) = numbered else { continue };
                 let esp = nbl.buffer.as_mut_slice().get_mut(usize::from(mark.esp)..).unwrap_or_default();
                 if let Some(number) = esp.get_mut(4..8) {
                     number.copy_from_slice(&(sequence as u32).to_be_bytes());
                 }
-                match seal_job(&sa.esp, esp, sequence) {
-                    Some(job) => {
+                match sa.esp.seal_job(esp, sequence) {
+                    Ok(job) => {
                         jobs.push(job);
                         owners.push(place);
                     }
-                    None => nbl.protocol_reserved[1] = dropped_word(mark, DropReason::Malformed),
+                    Err(_) => nbl.protocol_reserved[1] = dropped_word(mark, DropReason::Malformed),
                 }
             }
-            self.shared.provider.seal(&mut jobs);
+            stage.shared.provider.seal(&mut jobs);
             let bad = refused(&jobs, &owners);
             drop(jobs);
             for place in bad {
@@ -260,8 +272,7 @@ impl<P: Provider> TransportLane<P> {
         cx.pool.give(nbl.buffer);
     }
 
-    fn count(counters: &WayCounters, nbl: &NetBufferList) {
-        let mark = Mark::read(nbl);
+    fn count(counters: &WayCounters, mark: Mark) {
         let tally = match mark.work {
             Work::Clear => &counters.clear,
             Work::Software => &counters.software,
@@ -277,24 +288,21 @@ impl<'a, P: Provider> Stage<'a, P> {
     fn decide(&mut self, snapshot: &Snapshot, guard: &'a sa_table::Guard<'_, Sa<P>>, nbl: &mut NetBufferList, place: usize) -> Option<Plan<'a, P>> {
         let frame = nbl.buffer.as_slice();
         let length = frame.len();
-        let mut mark = Mark::clear(length);
-        let Some(l3) = l3_offset(self.shared.medium, frame) else {
-            self.counters.seen.add(length);
-            if snapshot.spd.non_ip != Action::Bypass {
-                mark.work = Work::Dropped(DropReason::Policy);
+        let (l3, parsed) = match read_frame(self.shared.medium, frame) {
+            Carried::Ip(l3, parsed) => (l3, parsed),
+            other => {
+                let (length, work) = match other {
+                    Carried::Bad(l3) => (length.saturating_sub(l3), Work::Dropped(DropReason::Malformed)),
+                    _ if snapshot.spd.non_ip == Action::Bypass => (length, Work::Clear),
+                    _ => (length, Work::Dropped(DropReason::Policy)),
+                };
+                self.counters.seen.add(length);
+                Mark { work, ..Mark::clear(length) }.write(nbl);
+                return None;
             }
-            mark.write(nbl);
-            return None;
         };
         nbl.l3_offset = l3 as u16;
-        let Ok(parsed) = ParsedIp::parse(&frame[l3..]) else {
-            self.counters.seen.add(length - l3);
-            mark.length = (length - l3) as u32;
-            mark.work = Work::Dropped(DropReason::Malformed);
-            mark.write(nbl);
-            return None;
-        };
-        mark.length = parsed.total_len() as u32;
+        let mut mark = Mark::clear(parsed.total_len());
         self.counters.seen.add(parsed.total_len());
         let (sa, work) = match snapshot.spd.outbound(&flow(&parsed)) {
             Action::Bypass => (None, Work::Clear),
@@ -306,12 +314,27 @@ impl<'a, P: Provider> Stage<'a, P> {
             },
         };
         mark.work = work;
-        mark.sa = sa.map(|(handle, _)| handle);
-        mark.write(nbl);
-        let (handle, sa) = sa?;
+        let Some((handle, sa)) = sa else {
+            mark.write(nbl);
+            return None;
+        };
+        mark.sa = Some(handle);
         // The link's padding would be protected, too.
         nbl.buffer.trim_back(parsed.padding_len());
-        Some(Plan { place, handle, sa, parsed, sequence: 0 })
+        let Role::Outbound { outer, .. } = &sa.role else { return None };
+        let layout = EspLayout { iv: sa.esp.iv_length(), icv: sa.esp.icv_length(), alignment: sa.esp.alignment() };
+        // Before it gets a number: a packet that cannot be protected spends none, and counts for no lifetime.
+        match Room::measure(&nbl.buffer, &parsed, outer.as_ref(), layout) {
+            Ok(room) => {
+                mark.write(nbl);
+                Some(Plan { place, handle, sa, parsed, room, sequence: 0 })
+            }
+            Err(reason) => {
+                mark.work = Work::Dropped(reason);
+                mark.write(nbl);
+                None
+            }
+        }
     }
 
     /// Second stage: lifetimes, and sequence numbers with one atomic addition for a run of packets of one SA. Plans that get none leave the list.
@@ -339,50 +362,83 @@ impl<'a, P: Provider> Stage<'a, P> {
         while at < plans.len() {
             let (handle, sa) = (plans[at].handle, plans[at].sa);
             let run = plans[at..].iter().take_while(|plan| plan.handle == handle).count();
-            let Role::Outbound { sequence, .. } = &sa.role else { return };
-            // Near the end of the numbers the packets take them one by one, so that the last of them are of use.
-            match sequence.take(run as u32) {
-                Ok(first) => {
-                    for (plan, number) in plans[at..at + run].iter_mut().zip(first..) {
-                        plan.sequence = number;
-                    }
-                    self.watch(handle, sa, first + run as u64 - 1);
-                }
-                Err(_) => {
-                    for plan in &mut plans[at..at + run] {
-                        plan.sequence = sequence.take(1).unwrap_or(0);
-                    }
-                }
+            let run = &mut plans[at..at + run];
+            at += run.len();
+            let Role::Outbound { sequence, .. } = &sa.role else { continue };
+            let numbered = if let Ok(first) = sequence.take(run.len() as u32) {
+                run.iter_mut().zip(first..).for_each(|(plan, number)| plan.sequence = number);
+                run.len()
+            } else {
+                // Near the end of the numbers the packets take them one by one, so that the last of them are of use.
+                run.iter_mut().map_while(|plan| sequence.take(1).ok().map(|number| plan.sequence = number)).count()
+            };
+            let (carried, left) = run.split_at(numbered);
+            let bytes = carried.iter().map(|plan| plan.parsed.total_len() as u64).sum();
+            sa.lifetime.account(numbered as u64, bytes);
+            for plan in left {
+                sa.lifetime.release(plan.parsed.total_len() as u64);
             }
-            let bytes = plans[at..at + run].iter().map(|plan| plan.parsed.total_len() as u64).sum();
-            sa.lifetime.account(run as u64, bytes);
-            at += run;
+            if let Some(last) = carried.last() {
+                self.watch(handle, sa, last.sequence);
+            }
+            if !left.is_empty() {
+                self.exhausted(handle, sa);
+            }
         }
         plans.retain(|plan| {
-            if plan.sequence != 0 {
-                return true;
+            if plan.sequence == 0 {
+                mark_dropped(&mut batch[plan.place], DropReason::SequenceExhausted);
             }
-            if plan.sa.lifetime.end() == Life::HardReached {
-                self.news.push(LaneNews::SequenceExhausted(plan.handle));
-            }
-            mark_dropped(&mut batch[plan.place], DropReason::SequenceExhausted);
-            false
+            plan.sequence != 0
         });
     }
 
-    /// Says when the owner should replace the SA, and when the NIC should hear of a new high half (OV2-TRANS-5).
-    fn watch(&mut self, handle: Handle, sa: &Sa<P>, last: u64) {
-        if sa.extended() {
-            let high = (last >> 32) as u32;
-            if sa.nic_high.load(Ordering::Relaxed) != high && sa.offload_handle().is_some() {
-                sa.nic_high.store(high, Ordering::Relaxed);
-                self.news.push(LaneNews::HighHalf(handle));
-            }
+    /// A new number for a packet that the NIC has given back; its old one is spent (OV2-SEND-7).
+    fn renumber(&mut self, handle: Handle, sa: &Sa<P>) -> Result<u64, DropReason> {
+        let Role::Outbound { sequence, .. } = &sa.role else { return Err(DropReason::NoSa) };
+        let Ok(number) = sequence.take(1) else {
+            self.exhausted(handle, sa);
+            return Err(DropReason::SequenceExhausted);
+        };
+        self.watch(handle, sa, number);
+        if sa.extended() && sa.nic.must_renew(number, true) {
+            self.news.push(LaneNews::Renew(handle));
         }
+        Ok(number)
+    }
+
+    /// Says when the owner should replace the SA and when its numbers are used up, and when the NIC should hear of a new high half (OV2-TRANS-5).
+    fn watch(&mut self, handle: Handle, sa: &Sa<P>, last: u64) {
         let limit = if sa.extended() { u64::MAX } else { u64::from(u32::MAX) };
+        if sa.extended() && sa.offload_handle().is_some() && sa.nic.must_tell((last >> 32) as u32) {
+            self.news.push(LaneNews::HighHalf(handle));
+        }
         if last >= limit / 10 * 9 && !sa.sequence_told.swap(true, Ordering::Relaxed) {
             self.news.push(LaneNews::SequenceLow(handle));
         }
+        if last == limit {
+            self.exhausted(handle, sa);
+        }
+    }
+
+    /// The last number is used: the SA's life is over.
+    fn exhausted(&mut self, handle: Handle, sa: &Sa<P>) {
+        if sa.lifetime.end() == Life::HardReached {
+            self.news.push(LaneNews::SequenceExhausted(handle));
+        }
+    }
+
+    /// Whether the NIC will make of the packet's number what it is; without extended numbers it can make nothing else of it.
+    #[inline]
+    fn certain(&mut self, plan: &Plan<'a, P>) -> bool {
+        let Plan { sa, handle, sequence, .. } = *plan;
+        if !sa.extended() || sa.nic.hand_over(sequence) {
+            return true;
+        }
+        if sa.nic.must_renew(sequence, false) {
+            self.news.push(LaneNews::Renew(handle));
+        }
+        false
     }
 
     /// Third stage: headers and trailer, and whether the NIC shall do the rest.
@@ -391,9 +447,7 @@ impl<'a, P: Provider> Stage<'a, P> {
             let nbl = &mut batch[plan.place];
             let (sa, l3) = (plan.sa, usize::from(nbl.l3_offset));
             let Role::Outbound { outer, .. } = &sa.role else { continue };
-            let layout = EspLayout { iv: sa.esp.iv_length(), icv: sa.esp.icv_length(), alignment: sa.esp.alignment() };
-            let framed = encapsulate(&mut nbl.buffer, l3, &plan.parsed, outer.as_ref(), layout, sa.spi.to_be_bytes(), plan.sequence as u32);
-            let framed = match framed {
+            let framed = match encapsulate(&mut nbl.buffer, l3, &plan.parsed, outer.as_ref(), plan.room, sa.spi.to_be_bytes(), plan.sequence) {
                 Ok(framed) => framed,
                 Err(reason) => {
                     mark_dropped(nbl, reason);
@@ -404,6 +458,7 @@ impl<'a, P: Provider> Stage<'a, P> {
             mark.esp = (l3 + framed.esp) as u16;
             let handle = sa.offload_handle().filter(|_| outer.is_some() || self.shared.capabilities.cover(&plan.parsed));
             if let Some(handle) = handle
+                && self.certain(plan)
                 && let Ok(esp_header_offset) = u8::try_from(framed.esp / 4)
             {
                 nbl.oob.set_offload_handle(Some(handle));
@@ -433,12 +488,12 @@ impl<'a, P: Provider> Stage<'a, P> {
                 continue;
             }
             let esp = nbl.buffer.as_mut_slice().get_mut(usize::from(mark.esp)..).unwrap_or_default();
-            match seal_job(&plan.sa.esp, esp, plan.sequence) {
-                Some(job) => {
+            match plan.sa.esp.seal_job(esp, plan.sequence) {
+                Ok(job) => {
                     jobs.push(job);
                     owners.push(plan.place);
                 }
-                None => nbl.protocol_reserved[1] = dropped_word(mark, DropReason::Malformed),
+                Err(_) => nbl.protocol_reserved[1] = dropped_word(mark, DropReason::Malformed),
             }
         }
         self.shared.provider.seal(&mut jobs);
@@ -460,15 +515,9 @@ pub(crate) fn flow(parsed: &ParsedIp) -> Flow {
     Flow { source: parsed.src(), destination: parsed.dst(), protocol: parsed.protocol(), ports: parsed.ports() }
 }
 
-fn take_one<P: Provider>(sa: &Sa<P>) -> Option<u64> {
-    match &sa.role {
-        Role::Outbound { sequence, .. } => sequence.take(1).ok(),
-        Role::Inbound { .. } => None,
-    }
-}
-
-fn seal_job<'a, P: Provider>(esp: &'a EspSa<P>, packet: &'a mut [u8], sequence: u64) -> Option<SealJob<'a, P::Key>> {
-    esp.seal_job(packet, sequence).ok()
+/// Whether a send came back because the adapter does not run, as against: it did not like the packet.
+fn not_running(status: Status) -> bool {
+    matches!(status, Status::RESET_IN_PROGRESS | Status::PAUSED | Status::ADAPTER_REMOVED)
 }
 
 fn mark_dropped(nbl: &mut NetBufferList, reason: DropReason) {

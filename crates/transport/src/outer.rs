@@ -4,10 +4,13 @@ use packet::{IpAddress, IpProtocol, checksum};
 
 /// Hop limit of outer headers.
 const TTL: u8 = 64;
-/// ECN codepoint "congestion experienced" (RFC 3168).
-const CE: u8 = 0b11;
 /// The ECN bits of a traffic class.
 const ECN: u8 = 0b11;
+/// ECN codepoints (RFC 3168): the sender does not understand marks; two ways to say that it does; congestion experienced.
+const NOT_ECT: u8 = 0b00;
+const ECT_1: u8 = 0b01;
+const ECT_0: u8 = 0b10;
+const CE: u8 = 0b11;
 
 /// What an inner header hands to the outer one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,12 +78,12 @@ impl OuterHeader {
     ///
     /// DSCP and ECN are the inner ones (RFC 6040, normal mode), and so is DF. `identification` matters only to routers that fragment.
     #[inline]
-    pub(crate) fn write(&self, out: &mut [u8], total: u16, inner: Inner, identification: u16) {
+    pub(crate) fn write(&self, out: &mut [u8], total: usize, inner: Inner, identification: u16) {
         let header = &mut out[..self.len()];
         header.copy_from_slice(&self.bytes[..self.len()]);
         if self.is_v4() {
             header[1] = inner.traffic_class;
-            header[2..4].copy_from_slice(&total.to_be_bytes());
+            header[2..4].copy_from_slice(&(total as u16).to_be_bytes());
             header[4..6].copy_from_slice(&identification.to_be_bytes());
             header[6] = if inner.dont_fragment { 0x40 } else { 0 };
             let sum = checksum::checksum(header);
@@ -88,35 +91,37 @@ impl OuterHeader {
         } else {
             header[0] |= inner.traffic_class >> 4;
             header[1] = inner.traffic_class << 4;
-            header[4..6].copy_from_slice(&(total - 40).to_be_bytes());
+            header[4..6].copy_from_slice(&((total - 40) as u16).to_be_bytes());
         }
     }
 }
 
-/// Hands the congestion mark of the outer header to the inner one (RFC 6040 section 4.2). `inner` is an IP packet whose header has been checked.
+/// Hands the congestion mark of the outer header to the inner one (RFC 6040 section 4.2, figure 4). `inner` is an IP packet whose header has been checked.
 ///
 /// Returns false if the packet must be dropped: marked by a router although its sender does not understand marks.
 #[inline]
 pub(crate) fn merge_ecn(outer_class: u8, inner: &mut [u8]) -> bool {
-    if outer_class & ECN != CE {
-        return true;
-    }
     let inner_ecn = Inner::read(inner).traffic_class & ECN;
-    if inner_ecn == 0 {
-        return false;
-    }
-    if inner_ecn != CE {
-        if inner[0] >> 4 == 4 {
-            let old = u16::from_be_bytes([inner[0], inner[1]]);
-            inner[1] |= CE;
-            let new = u16::from_be_bytes([inner[0], inner[1]]);
-            let sum = checksum::update_word(u16::from_be_bytes([inner[10], inner[11]]), old, new);
-            inner[10..12].copy_from_slice(&sum.to_be_bytes());
-        } else {
-            inner[1] |= CE << 4;
-        }
+    match (inner_ecn, outer_class & ECN) {
+        (NOT_ECT, CE) => return false,
+        (ECT_0 | ECT_1, CE) => set_ecn(inner, CE),
+        (ECT_0, ECT_1) => set_ecn(inner, ECT_1),
+        _ => {}
     }
     true
+}
+
+#[cold]
+fn set_ecn(inner: &mut [u8], ecn: u8) {
+    if inner[0] >> 4 == 4 {
+        let old = u16::from_be_bytes([inner[0], inner[1]]);
+        inner[1] = inner[1] & !ECN | ecn;
+        let new = u16::from_be_bytes([inner[0], inner[1]]);
+        let sum = checksum::update_word(u16::from_be_bytes([inner[10], inner[11]]), old, new);
+        inner[10..12].copy_from_slice(&sum.to_be_bytes());
+    } else {
+        inner[1] = inner[1] & !(ECN << 4) | ecn << 4;
+    }
 }
 
 #[cfg(test)]
@@ -151,12 +156,17 @@ mod tests {
         assert_eq!((header.src().to_string(), header.dst().to_string()), ("2001:db8::1".into(), "2001:db8::2".into()));
     }
 
-    /// RFC 6040 figure 4, the columns of outer CE and outer not-CE.
+    /// RFC 6040 figure 4, row by row; `None` is the packet that must be dropped.
     #[test]
     fn congestion_marks_come_in() {
-        for (inner_ecn, outer_ecn, expected) in
-            [(0, 0, Some(0)), (0, 3, None), (1, 3, Some(3)), (2, 3, Some(3)), (3, 3, Some(3)), (2, 0, Some(2)), (3, 0, Some(3)), (2, 1, Some(2))]
-        {
+        const FIGURE: [(u8, [Option<u8>; 4]); 4] = [
+            // Outer: Not-ECT, ECT(1), ECT(0), CE.
+            (NOT_ECT, [Some(NOT_ECT), Some(NOT_ECT), Some(NOT_ECT), None]),
+            (ECT_1, [Some(ECT_1), Some(ECT_1), Some(ECT_1), Some(CE)]),
+            (ECT_0, [Some(ECT_0), Some(ECT_1), Some(ECT_0), Some(CE)]),
+            (CE, [Some(CE), Some(CE), Some(CE), Some(CE)]),
+        ];
+        for (inner_ecn, outer_ecn, expected) in FIGURE.into_iter().flat_map(|(inner, row)| (0..4).zip(row).map(move |(outer, ecn)| (inner, outer, ecn))) {
             let mut v4 = [0; 20];
             outer("10.0.0.1", "10.0.0.2").write(&mut v4, 20, Inner { traffic_class: 0x28 | inner_ecn, dont_fragment: false }, 0);
             let mut v6 = [0; 40];

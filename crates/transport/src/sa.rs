@@ -9,6 +9,7 @@ use ndis::{
 };
 use packet::{IpAddress, IpProtocol, Spi, Time};
 use sa_table::Key;
+use secret::SecretBytes;
 
 use crate::lifetime::Lifetime;
 use crate::outer::OuterHeader;
@@ -88,14 +89,85 @@ pub(crate) struct Sa<P: Provider> {
     pub(crate) lifetime: Lifetime,
     /// The NIC's handle; 0 = not offloaded. Read once a packet.
     offload: AtomicU64,
-    /// High half of the sequence numbers that the NIC was last told of.
-    pub(crate) nic_high: AtomicU32,
+    /// Where the NIC is in the numbers.
+    pub(crate) nic: NicNumbers,
     /// The owner was told that the numbers are nearly used up.
     pub(crate) sequence_told: AtomicBool,
     /// The NIC asked to delete it, and the offload manager was told.
     pub(crate) delete_requested: AtomicBool,
     selectors: Box<[Selector]>,
     parameters: SaParameters,
+    /// What a capability set is asked about: the bundle without keys.
+    shape: SaBundle,
+}
+
+/// What the transport knows of the place that the NIC has in an SA's extended sequence numbers. Packets carry only the low half, and each side makes the
+/// high one up by itself; where they disagree a packet is lost on the way in, and on the way out a nonce is used twice. So the NIC gets, and is believed,
+/// only what is certain; the rest is done in software, and the NIC is told where the numbers are (OV2-TRANS-5).
+#[derive(Debug, Default)]
+pub(crate) struct NicNumbers {
+    /// The high half that is certain. Outbound: that of ADD_SA, and then of each UPDATE_SA that the NIC has taken. Inbound: that of ADD_SA, and then of the
+    /// highest number that the NIC is known to have verified.
+    high: AtomicU32,
+    /// The highest high half that the control side was asked to tell the NIC of.
+    asked: AtomicU32,
+    /// Outbound: the highest number handed to the NIC since it has the SA; 0: none.
+    last: AtomicU64,
+    /// Outbound: the first number that it could have been handed.
+    base: AtomicU64,
+    /// The control side was asked to add the SA anew.
+    renewing: AtomicBool,
+}
+
+impl NicNumbers {
+    /// The SA is about to be offered, and `next` is the number that comes next.
+    pub(crate) fn begin(&self, next: u64) {
+        let high = (next >> 32) as u32;
+        self.high.store(high, Ordering::Relaxed);
+        self.asked.store(high, Ordering::Relaxed);
+        self.last.store(0, Ordering::Relaxed);
+        self.base.store(next, Ordering::Relaxed);
+        self.renewing.store(false, Ordering::Relaxed);
+    }
+
+    /// The NIC has taken an update.
+    pub(crate) fn updated(&self, high: u32) {
+        self.high.fetch_max(high, Ordering::Relaxed);
+    }
+
+    /// The high half that is certain.
+    #[inline]
+    pub(crate) fn high(&self) -> u32 {
+        self.high.load(Ordering::Relaxed)
+    }
+
+    /// Whether the control side has to tell the NIC of this high half; yes only once.
+    #[inline]
+    pub(crate) fn must_tell(&self, high: u32) -> bool {
+        self.asked.load(Ordering::Relaxed) < high && self.asked.fetch_max(high, Ordering::Relaxed) < high
+    }
+
+    /// Whether the NIC will take the low half of an outbound `sequence` for that number and no other (OV2-SA-6). It counts as handed over then.
+    #[inline]
+    pub(crate) fn hand_over(&self, sequence: u64) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        let certain = (sequence >> 32) as u32 == self.high() && (last == 0 || ipsec::esn::nearest(sequence as u32, last) == sequence);
+        if certain && sequence > last {
+            self.last.fetch_max(sequence, Ordering::Relaxed);
+        }
+        certain
+    }
+
+    /// Whether so many numbers have gone by since the NIC was last seen to be at one that it must get the SA anew. Yes only once.
+    ///
+    /// `failed`: the NIC has just given this number back, so that what was handed over says nothing of where it is.
+    #[inline]
+    pub(crate) fn must_renew(&self, sequence: u64, failed: bool) -> bool {
+        const FAR: u64 = 1 << 30;
+        let last = self.last.load(Ordering::Relaxed);
+        let from = if failed || last == 0 { self.base.load(Ordering::Relaxed) } else { last };
+        sequence.saturating_sub(from) > FAR && !self.renewing.swap(true, Ordering::Relaxed)
+    }
 }
 
 impl<P: Provider> Sa<P> {
@@ -128,10 +200,11 @@ impl<P: Provider> Sa<P> {
             role,
             lifetime: Lifetime::new(parameters.soft_limits, parameters.hard_limits, now),
             offload: AtomicU64::new(0),
-            nic_high: AtomicU32::new(high),
+            nic: NicNumbers::default(),
             sequence_told: AtomicBool::new(false),
             delete_requested: AtomicBool::new(false),
             selectors,
+            shape: bundle(&parameters, high, |_| SecretBytes::default()),
             parameters,
         })
     }
@@ -203,12 +276,21 @@ impl<P: Provider> Sa<P> {
         self.offload.store(handle.map_or(0, OffloadHandle::to_bits), Ordering::Release);
     }
 
-    /// High half of the highest number used (outbound) or verified (inbound); before the first that of the parameters.
-    pub(crate) fn sequence_high(&self) -> u32 {
+    /// The 64-bit number of a received packet with this low half, as far as `window` can tell (RFC 4303 appendix A2.2); without extended numbers the low
+    /// half is all there is.
+    #[inline]
+    pub(crate) fn infer(&self, window: &ReplayWindow, low: u32) -> u64 {
+        if self.extended() { window.infer(low) } else { u64::from(low) }
+    }
+
+    /// The number by which the NIC shall know where the numbers are: the next one to be used (outbound), the highest verified, and before the first
+    /// the high half of the parameters (inbound).
+    pub(crate) fn reference(&self) -> u64 {
         match &self.role {
-            Role::Outbound { sequence, .. } => (sequence.last() >> 32) as u32,
+            Role::Outbound { sequence, .. } => sequence.last().saturating_add(1),
             Role::Inbound { .. } => {
-                self.replay().and_then(|window| window.highest()).map_or(self.parameters.associations[0].sequence_number_high, |highest| (highest >> 32) as u32)
+                let first = u64::from(self.parameters.associations[0].sequence_number_high) << 32;
+                self.replay().and_then(|window| window.highest()).unwrap_or(first)
             }
         }
     }
@@ -221,38 +303,46 @@ impl<P: Provider> Sa<P> {
         }
     }
 
-    /// The request that offloads it, with copies of its keys.
-    pub(crate) fn bundle(&self) -> SaBundle {
-        let parameters = &self.parameters;
-        let association = &parameters.associations[0];
-        let high = self.sequence_high();
-        let filter = |address: IpAddress| (!address.is_unspecified()).then(|| address.into());
-        SaBundle {
-            direction: parameters.direction,
-            endpoints: Endpoints { ipv6: !parameters.destination.is_v4(), source: filter(parameters.source), destination: filter(parameters.destination) },
-            udp_esp: None,
-            associations: Associations::Esp(EspAssociation {
-                spi: association.spi,
-                extended_sequence_numbers: association.extended_sequence_numbers,
-                sequence_number_high: if association.extended_sequence_numbers { high } else { 0 },
-                encryption: Keyed {
-                    algorithm: contract_encryption(association.encryption),
-                    key: association.encryption_key.duplicate(),
-                    additional_info: if association.encryption.is_combined() { u32::from(association.icv_length) } else { 0 },
-                },
-                authentication: contract_authentication(association.authentication).map(|algorithm| Keyed {
-                    algorithm,
-                    key: association.authentication_key.duplicate(),
-                    additional_info: 0,
-                }),
-            }),
-            extension: SaExtension { iv_mask: parameters.iv_mask, replay_window: Some(parameters.replay_window) },
-        }
+    /// The request that offloads it, with copies of its keys, for a NIC that begins at `reference`.
+    pub(crate) fn bundle(&self, reference: u64) -> SaBundle {
+        bundle(&self.parameters, (reference >> 32) as u32, SecretBytes::duplicate)
+    }
+
+    /// The request without keys: what capabilities are compared with.
+    pub(crate) const fn shape(&self) -> &SaBundle {
+        &self.shape
     }
 
     /// Whether offloading it is forbidden.
     pub(crate) fn offload_forbidden(&self) -> bool {
         self.parameters.offload == OffloadPolicy::Forbid
+    }
+}
+
+/// The bundle of an SA in the contract's terms; `key` makes its keys from those of the parameters. `high`: high half of the sequence numbers.
+fn bundle(parameters: &SaParameters, high: u32, key: impl Fn(&SecretBytes) -> SecretBytes) -> SaBundle {
+    let association = &parameters.associations[0];
+    let filter = |address: IpAddress| (!address.is_unspecified()).then(|| address.into());
+    SaBundle {
+        direction: parameters.direction,
+        endpoints: Endpoints { ipv6: !parameters.destination.is_v4(), source: filter(parameters.source), destination: filter(parameters.destination) },
+        udp_esp: None,
+        associations: Associations::Esp(EspAssociation {
+            spi: association.spi,
+            extended_sequence_numbers: association.extended_sequence_numbers,
+            sequence_number_high: if association.extended_sequence_numbers { high } else { 0 },
+            encryption: Keyed {
+                algorithm: contract_encryption(association.encryption),
+                key: key(&association.encryption_key),
+                additional_info: if association.encryption.is_combined() { u32::from(association.icv_length) } else { 0 },
+            },
+            authentication: contract_authentication(association.authentication).map(|algorithm| Keyed {
+                algorithm,
+                key: key(&association.authentication_key),
+                additional_info: 0,
+            }),
+        }),
+        extension: SaExtension { iv_mask: parameters.iv_mask, replay_window: Some(parameters.replay_window) },
     }
 }
 

@@ -1,6 +1,7 @@
 //! The transport: what NDIS calls the overlying protocol driver. This is its control side; packets go through its [lanes](crate::TransportLane).
 
-use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -14,7 +15,7 @@ use crate::lane::TransportLane;
 use crate::lifetime::Life;
 use crate::offload::{OffloadCounts, OffloadManager, OffloadReason, PacketCapabilities};
 use crate::parameters::{Mode, SaParameters};
-use crate::sa::{Role, Sa, SaError};
+use crate::sa::{Sa, SaError};
 use crate::selector::Selector;
 use crate::spd::{Policy, Spd};
 use crate::verdict::{LaneCounters, WayCounts};
@@ -53,6 +54,8 @@ pub(crate) enum LaneNews {
     DeleteRequested(Handle),
     /// The high half of the SA's sequence numbers has changed.
     HighHalf(Handle),
+    /// The NIC may no longer know where the SA's extended sequence numbers are.
+    Renew(Handle),
     /// A lifetime limit was reached.
     Life(Handle, Life),
     /// Nine tenths of the sequence numbers are used.
@@ -69,7 +72,7 @@ pub(crate) struct Shared<P: Provider> {
     pub(crate) sad: SaTable<Sa<P>>,
     /// Changes with every change of `snapshot`: a lane looks at it once a batch.
     pub(crate) epoch: AtomicU64,
-    snapshot: Mutex<Arc<Snapshot>>,
+    policies: Mutex<Policies>,
     pub(crate) capabilities: Arc<PacketCapabilities>,
     manager: Mutex<OffloadManager<P>>,
     lanes: Mutex<Vec<Arc<LaneCounters>>>,
@@ -82,13 +85,32 @@ pub(crate) struct Shared<P: Provider> {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) spd: Spd,
-    /// Destinations of inbound SAs: where a later fragment of ESP, which shows no SPI, may belong. Sorted.
-    pub(crate) destinations: Vec<IpAddress>,
+    /// Destination and source of inbound SAs: where a later fragment of ESP, which shows no SPI, may belong. Sorted.
+    peers: Vec<(IpAddress, IpAddress)>,
+}
+
+impl Snapshot {
+    /// Whether an inbound SA can be about a packet between these.
+    pub(crate) fn is_peer(&self, source: IpAddress, destination: IpAddress) -> bool {
+        let any = if destination.is_v4() { IpAddress::UNSPECIFIED_V4 } else { IpAddress::UNSPECIFIED_V6 };
+        [(destination, source), (destination, any), (any, source), (any, any)].iter().any(|pair| self.peers.binary_search(pair).is_ok())
+    }
+}
+
+/// What snapshots are made of. It changes in place; a snapshot is made when a lane next asks for one, so that a thousand changes in a row cost one.
+#[derive(Default)]
+struct Policies {
+    spd: Spd,
+    /// How many inbound SAs have this destination and source.
+    peers: BTreeMap<(IpAddress, IpAddress), usize>,
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 impl<P: Provider> Shared<P> {
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        Arc::clone(&lock(&self.snapshot))
+        let mut policies = lock(&self.policies);
+        let Policies { spd, peers, snapshot } = &mut *policies;
+        Arc::clone(snapshot.get_or_insert_with(|| Arc::new(Snapshot { spd: spd.clone(), peers: peers.keys().copied().collect() })))
     }
 
     pub(crate) fn tell(&self, news: &mut Vec<LaneNews>) {
@@ -113,19 +135,10 @@ impl<P: Provider> Shared<P> {
         }
     }
 
-    fn publish(&self, change: impl FnOnce(&mut Spd)) {
-        let mut snapshot = lock(&self.snapshot);
-        let mut spd = snapshot.spd.clone();
-        change(&mut spd);
-        let mut destinations = Vec::new();
-        self.sad.for_each(|_, sa| {
-            if matches!(sa.role, Role::Inbound { .. }) {
-                destinations.push(sa.parameters().destination);
-            }
-        });
-        destinations.sort_unstable();
-        destinations.dedup();
-        *snapshot = Arc::new(Snapshot { spd, destinations });
+    fn change(&self, change: impl FnOnce(&mut Policies)) {
+        let mut policies = lock(&self.policies);
+        change(&mut policies);
+        policies.snapshot = None;
         self.epoch.fetch_add(1, Ordering::Release);
     }
 }
@@ -187,13 +200,14 @@ impl<P: Provider> Transport<P> {
                 clear: config.clear,
                 sad: sad.clone(),
                 epoch: AtomicU64::new(1),
-                snapshot: Mutex::new(Arc::new(Snapshot { spd: Spd::new(), destinations: Vec::new() })),
+                policies: Mutex::default(),
                 manager: Mutex::new(OffloadManager::new(sad, Arc::clone(&capabilities))),
                 capabilities,
                 lanes: Mutex::default(),
                 news: Mutex::default(),
                 events: Mutex::default(),
-                audit: Mutex::default(),
+                // All of it now: an attacker's packets must not make it grow.
+                audit: Mutex::new(VecDeque::with_capacity(AUDIT_KEPT)),
             }),
         })
     }
@@ -214,20 +228,20 @@ impl<P: Provider> Transport<P> {
         let sa = Sa::new(&shared.provider, parameters, now)?;
         let name = sa.parameters().name.clone();
         let (spi, destination, source) = (sa.spi, sa.parameters().destination, sa.parameters().source);
-        let keys = match sa.parameters().direction {
-            Direction::Inbound => vec![crate::sa::key(spi, destination)],
-            Direction::Outbound => Vec::new(),
-        };
+        let inbound = sa.parameters().direction == Direction::Inbound;
+        let keys = inbound.then(|| crate::sa::key(spi, destination));
         // Two inbound SAs may share SPI and destination if every packet's source tells them apart (OV2-SA-4).
         let conflicts = |_: &sa_table::Key, other: &Sa<P>| {
             let theirs = other.parameters().source;
             theirs == source || theirs.is_unspecified() || source.is_unspecified()
         };
-        let handle = shared.sad.insert_unless(sa, &keys, conflicts).map_err(|error| match error {
+        let handle = shared.sad.insert_unless(sa, keys.as_slice(), conflicts).map_err(|error| match error {
             InsertError::Full { .. } => SaError::Full { name },
             _ => SaError::Duplicate { name, spi, destination },
         })?;
-        shared.publish(|_| {});
+        if inbound {
+            shared.change(|policies| *policies.peers.entry((destination, source)).or_default() += 1);
+        }
         lock(&shared.manager).add(handle);
         Ok(handle)
     }
@@ -239,16 +253,30 @@ impl<P: Provider> Transport<P> {
 
     /// Removes an SA. Policies that name it protect by nothing then: their packets are dropped, never sent in clear. Returns whether it was there.
     pub fn remove_sa(&self, sa: Handle) -> bool {
-        lock(&self.shared.manager).remove(sa);
-        let removed = self.shared.sad.remove(sa).is_ok();
-        self.shared.sad.reclaim(|_| {});
-        self.shared.publish(|_| {});
+        let shared = &*self.shared;
+        lock(&shared.manager).remove(sa);
+        let peer = shared.sad.with(sa, |sa| {
+            let parameters = sa.parameters();
+            (parameters.direction == Direction::Inbound).then_some((parameters.destination, parameters.source))
+        });
+        let removed = shared.sad.remove(sa).is_ok();
+        shared.sad.reclaim(|_| {});
+        if removed && let Ok(Some(peer)) = peer {
+            shared.change(|policies| {
+                if let Entry::Occupied(mut entry) = policies.peers.entry(peer) {
+                    *entry.get_mut() -= 1;
+                    if *entry.get() == 0 {
+                        entry.remove();
+                    }
+                }
+            });
+        }
         removed
     }
 
     /// Changes the security policy database; lanes see the change with their next batch.
     pub fn set_policies(&self, change: impl FnOnce(&mut Spd)) {
-        self.shared.publish(change);
+        self.shared.change(|policies| change(&mut policies.spd));
     }
 
     /// Adds a policy that protects by `sa` what the SA may carry, in the SA's direction, behind the policies that are there.
@@ -332,6 +360,7 @@ impl<P: Provider> Transport<P> {
                     lock(&shared.manager).delete_requested(sa);
                 }
                 LaneNews::HighHalf(sa) => lock(&shared.manager).update_high(sa),
+                LaneNews::Renew(sa) => lock(&shared.manager).renew(sa),
                 LaneNews::SequenceLow(sa) | LaneNews::Life(sa, Life::SoftReached) => shared.event(sa, SaEventKind::SoftExpired, now),
                 LaneNews::Life(sa, _) => {
                     shared.event(sa, SaEventKind::HardExpired, now);
