@@ -2,8 +2,10 @@
 
 use core::fmt;
 
+use packet::Medium;
+
 use crate::driver::AdapterAttributes;
-use crate::offload::{IpsecOffloadV1, IpsecOffloadV2, Offload};
+use crate::offload::{Encapsulation, IpsecOffloadV1, IpsecOffloadV2, Offload};
 use crate::version::NdisVersion;
 
 /// One service of a capability set.
@@ -75,6 +77,9 @@ pub enum AttributeError {
     /// IPsecOV2 without tunnel mode, which it must have (OV2-CAP-2).
     #[error("IPsecOV2 is reported without tunnel mode, which is mandatory")]
     IpsecV2WithoutTunnel,
+    /// IPsecOV2 on an Ethernet adapter, not for Ethernet frames (OV2-CAP-2).
+    #[error("IPsecOV2 is reported by an Ethernet adapter without encapsulation IEEE 802.3, which is mandatory")]
+    IpsecV2WithoutEthernet,
     /// IPsecOV1 on an adapter that is too new for it (OV2-CAP-0).
     #[error("IPsecOV1 is reported by an adapter of NDIS {found}; it is gone from NDIS 6.30")]
     IpsecV1TooLate {
@@ -85,7 +90,7 @@ pub enum AttributeError {
 
 /// Checks what a miniport reported at initialisation.
 pub(super) fn check(attributes: &AdapterAttributes) -> Result<(), AttributeError> {
-    let AdapterAttributes { version, hardware_capabilities: hardware, default_configuration: default, direct_requests, .. } = attributes;
+    let AdapterAttributes { version, medium, hardware_capabilities: hardware, default_configuration: default, direct_requests, .. } = attributes;
     for part in OffloadPart::ALL {
         if !part.replace(hardware, default).is_within(hardware) {
             return Err(AttributeError::BeyondHardware { part });
@@ -100,6 +105,10 @@ pub(super) fn check(attributes: &AdapterAttributes) -> Result<(), AttributeError
         }
         if !hardware.ipsec_v2.tunnel {
             return Err(AttributeError::IpsecV2WithoutTunnel);
+        }
+        // An adapter for bare IP packets has only encapsulation NULL to offer.
+        if *medium == Medium::Ethernet && !hardware.ipsec_v2.encapsulation.contains(Encapsulation::IEEE_802_3) {
+            return Err(AttributeError::IpsecV2WithoutEthernet);
         }
     }
     if hardware.ipsec_v1.is_supported() && !version.has_ipsec_v1() {

@@ -118,6 +118,11 @@ fn attributes_that_cannot_be_are_refused_by_name() {
         offload.ipsec_v2.tunnel = false;
         attributes(offload, offload)
     };
+    let without_ethernet = {
+        let mut offload = hardware();
+        offload.ipsec_v2.encapsulation = Encapsulation::NULL;
+        ndis::AdapterAttributes { medium: packet::Medium::Ethernet, ..attributes(offload, offload) }
+    };
     let late_v1 = {
         let ipsec_v1 =
             IpsecOffloadV1 { encapsulation: Encapsulation::IEEE_802_3, ipv4_esp: ndis::Ipv4Esp { null_esp: true, ..Default::default() }, ..Default::default() };
@@ -128,6 +133,7 @@ fn attributes_that_cannot_be_are_refused_by_name() {
         (early, AttributeError::IpsecV2TooEarly { found: NdisVersion::V6_0 }),
         (without_direct, AttributeError::IpsecV2WithoutDirectRequests),
         (without_tunnel, AttributeError::IpsecV2WithoutTunnel),
+        (without_ethernet, AttributeError::IpsecV2WithoutEthernet),
         (late_v1.clone(), AttributeError::IpsecV1TooLate { found: NdisVersion::V6_30 }),
     ] {
         let nic = Arc::new(Shared::default());
