@@ -43,7 +43,7 @@ pub enum Replay {
     Duplicate,
     /// Behind the window: it cannot be known whether it was seen.
     TooOld,
-    /// Zero, which no sender uses (RFC 4303 section 3.3.3).
+    /// Zero, which no sender uses while its peer looks (RFC 4303 section 3.3.3).
     Invalid,
 }
 
@@ -113,13 +113,14 @@ impl ReplayWindow {
     /// Whether a packet with this number may be opened. Changes nothing: the number may be forged.
     #[inline]
     pub fn check(&self, sequence: u64) -> Replay {
+        // Off is off: a sender whose peer does not look may let its numbers wrap (RFC 4303 section 3.3.3), and zero comes then.
+        if self.size == 0 {
+            return Replay::New;
+        }
         if sequence == 0 {
             return Replay::Invalid;
         }
         if sequence > self.highest {
-            return Replay::New;
-        }
-        if self.size == 0 {
             return Replay::New;
         }
         if self.highest - sequence >= u64::from(self.size) {
@@ -188,9 +189,11 @@ mod tests {
 
     impl Model {
         fn check(&self, sequence: u64) -> Replay {
-            if sequence == 0 {
+            if self.size == 0 {
+                Replay::New
+            } else if sequence == 0 {
                 Replay::Invalid
-            } else if self.size == 0 || sequence > self.highest {
+            } else if sequence > self.highest {
                 Replay::New
             } else if self.highest - sequence >= self.size {
                 Replay::TooOld
@@ -363,12 +366,12 @@ mod tests {
     }
 
     #[test]
-    fn off_accepts_all_but_zero_and_notes_the_highest() {
+    fn off_accepts_all_and_notes_the_highest() {
         let mut window = ReplayWindow::new(0).unwrap();
         for sequence in [5, 5, 1, u64::MAX, 5] {
             assert_eq!(window.update(sequence), Replay::New);
         }
-        assert_eq!(window.update(0), Replay::Invalid);
+        assert_eq!(window.update(0), Replay::New);
         assert_eq!(window.highest(), Some(u64::MAX));
     }
 
