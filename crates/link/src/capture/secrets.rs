@@ -36,7 +36,7 @@ pub enum Secrets {
 pub struct EspSecret {
     /// Source address of the packets that carry ESP; `None`: any.
     pub source: Option<IpAddr>,
-    /// Destination address of the packets that carry ESP; it says whether they are IPv4 or IPv6.
+    /// Destination address of the packets that carry ESP; it says whether they are IPv4 or IPv6. Unspecified: any of that version.
     pub destination: IpAddr,
     /// SPI.
     pub spi: Spi,
@@ -145,7 +145,12 @@ impl EspSecret {
             Some(source) => write!(text, "{source}")?,
             None => text.write_str("*")?,
         }
-        write!(text, "\",\"{}\",\"{:#010x}\",\"{}\",\"", self.destination, self.spi.0, self.encryption.name())?;
+        text.write_str("\",\"")?;
+        match self.destination {
+            any if any.is_unspecified() => text.write_str("*")?,
+            destination => write!(text, "{destination}")?,
+        }
+        write!(text, "\",\"{:#010x}\",\"{}\",\"", self.spi.0, self.encryption.name())?;
         text.key(&self.encryption_key);
         write!(text, "\",\"{}\",\"", self.authentication.name())?;
         text.key(&self.authentication_key);
@@ -206,13 +211,16 @@ mod tests {
             authentication_key: SecretBytes::from(vec![0x0c; 2]),
             sequence_number_high: Some(0x1f),
         };
-        let secrets = Secrets::Esp(vec![gcm(), extended]);
+        let anywhere = EspSecret { destination: IpAddr::from([0; 4]), ..gcm() };
+        let secrets = Secrets::Esp(vec![gcm(), extended, anywhere]);
         assert_eq!(secrets.secrets_type().to_be_bytes(), *b"ESPS");
         let expected = concat!(
             "\"IPv4\",\"192.0.2.1\",\"192.0.2.2\",\"0x00001001\",\"AES-GCM with 16 octet ICV [RFC4106]\",",
             "\"0x000102030405060708090a0b0c0d0e0f10111213\",\"NULL\",\"\",\"32-bit\",\"0\"\n",
             "\"IPv6\",\"*\",\"2001:db8::2\",\"0xfedcba98\",\"AES-CBC [RFC3602]\",",
             "\"0xabababababababababababababababab\",\"HMAC-SHA-256-128 [RFC4868]\",\"0x0c0c\",\"64-bit\",\"1f\"\n",
+            "\"IPv4\",\"192.0.2.1\",\"*\",\"0x00001001\",\"AES-GCM with 16 octet ICV [RFC4106]\",",
+            "\"0x000102030405060708090a0b0c0d0e0f10111213\",\"NULL\",\"\",\"32-bit\",\"0\"\n",
         );
         assert_eq!(core::str::from_utf8(secrets.data().expose()).unwrap(), expected);
     }
