@@ -131,6 +131,7 @@ impl Control {
             udp_esp_port: self.parameters.udp_esp_port,
             reserved_spis: self.parameters.reserved_spis,
             allow_unauthenticated: self.parameters.allow_unauthenticated,
+            end_of_life_requests: self.parameters.delete_policy != DeletePolicy::Never,
         };
         engine.configure(&config);
         let v1 = self.current.ipsec_v1.is_supported();

@@ -13,10 +13,11 @@ use crate::miniport::NicMiniport;
 /// The local UDP port of UDP-ESP unless configured otherwise (OV2-RECV-7).
 pub const UDP_ESP_PORT: u16 = 4500;
 
-/// When the miniport asks for an SA to be deleted to make room (OV2-SA-8). It asks for the oldest inbound one that it has not asked for yet.
+/// When the miniport asks for an SA to be deleted (OV2-SA-8): to make room, the oldest inbound one that it has not asked for yet; and, unless it never asks,
+/// an inbound one that nears the end of its sequence numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeletePolicy {
-    /// Never.
+    /// Never, not even at the end of an SA's life.
     Never,
     /// Each time it refuses an SA for want of room.
     #[default]

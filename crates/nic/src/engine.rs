@@ -128,6 +128,8 @@ pub struct EngineConfig {
     pub reserved_spis: bool,
     /// Whether ESP without any authentication is allowed (OV2-COMB-2).
     pub allow_unauthenticated: bool,
+    /// Whether the engine may ask by itself for the deletion of SAs that near the end of their sequence numbers (OV2-SA-8).
+    pub end_of_life_requests: bool,
 }
 
 impl EngineConfig {

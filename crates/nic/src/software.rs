@@ -43,7 +43,7 @@ pub struct SoftwareEngine<P: Provider = Crypto> {
 struct Shared<P: Provider> {
     provider: P,
     table: SaTable<Sa<P>>,
-    /// [`Word`] of the configuration; bit 63: the medium is bare IP.
+    /// [`Word`] of the configuration; the highest two: [`BARE_IP`], [`NO_END_REQUESTS`].
     config: AtomicU64,
     counters: Counters,
     removals: Mutex<Removals>,
@@ -58,6 +58,8 @@ struct Removals {
 }
 
 const BARE_IP: u64 = 1 << 63;
+/// SAs do not ask for their deletion when they near their end.
+const NO_END_REQUESTS: u64 = 1 << 62;
 
 impl Default for SoftwareEngine {
     /// An engine on the default provider with [`DEFAULT_CAPACITY`].
@@ -112,7 +114,7 @@ impl<P: Provider> Shared<P> {
     #[inline]
     fn load_config(&self) -> (Word, Medium) {
         let bits = self.config.load(Ordering::Acquire);
-        (Word(bits & !BARE_IP), if bits & BARE_IP == 0 { Medium::Ethernet } else { Medium::Ip })
+        (Word(bits & !(BARE_IP | NO_END_REQUESTS)), if bits & BARE_IP == 0 { Medium::Ethernet } else { Medium::Ip })
     }
 }
 
@@ -146,12 +148,16 @@ impl<P: Provider> Engine for SoftwareEngine<P> {
             Medium::Ethernet => 0,
             Medium::Ip => BARE_IP,
         };
-        self.shared.config.store(Word::of(config).0 | medium, Ordering::Release);
+        let quiet = if config.end_of_life_requests { 0 } else { NO_END_REQUESTS };
+        self.shared.config.store(Word::of(config).0 | medium | quiet, Ordering::Release);
     }
 
     fn add_sa(&self, _token: Token, bundle: &SaBundle) -> Progress<Result<OffloadHandle, Status>> {
         let added = Sa::new(&self.shared.provider, bundle).and_then(|sa| {
             let key = Sa::<P>::key(bundle, sa.spi);
+            if self.shared.config.load(Ordering::Relaxed) & NO_END_REQUESTS != 0 {
+                sa.keep_to_the_end();
+            }
             self.shared.table.insert(sa, key.as_slice()).map_err(|error| match error {
                 InsertError::Full { .. } => Status::RESOURCES,
                 InsertError::Duplicate { .. } | InsertError::TooManyKeys { .. } => Status::INVALID_DATA,

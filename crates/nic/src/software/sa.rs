@@ -173,6 +173,11 @@ impl<P: Provider> Sa<P> {
         self.state.delete.load(Ordering::Relaxed) == ASK
     }
 
+    /// Lets it not ask for its deletion when its numbers near their end; as if it had asked.
+    pub(super) fn keep_to_the_end(&self) {
+        self.state.delete.store(ASKED, Ordering::Relaxed);
+    }
+
     /// Makes the next packet ask for the SA's deletion.
     pub(super) fn ask_delete(&self) {
         self.state.delete.store(ASK, Ordering::Relaxed);

@@ -164,6 +164,15 @@ fn the_end_of_the_sequence_space_asks_for_deletion() {
 }
 
 #[test]
+fn an_sa_that_is_kept_to_the_end_asks_only_when_it_is_told_to() {
+    let sa = sa(Direction::Inbound, false, 0, None);
+    sa.keep_to_the_end();
+    assert!(!sa.verified(u64::from(MAX), false));
+    sa.ask_delete();
+    assert!(sa.verified(u64::from(MAX), false));
+}
+
+#[test]
 fn the_mode_is_that_of_the_packet_verified_last() {
     let sa = sa(Direction::Inbound, false, 0, None);
     assert!(!sa.probably_tunnel());
