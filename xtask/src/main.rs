@@ -1,3 +1,0 @@
-//! Chores of the project.
-#![forbid(unsafe_code)]
-fn main() {}
