@@ -95,14 +95,19 @@ fn every_phase_does_what_it_says_and_no_packet_is_lost() {
         for phase in phases {
             let way = |host: &str, way: &str, how: &str| number(&phase[host][way][how]["packets"]);
             let (with, without) = if phase["offload"] == true { ("offloaded", "software") } else { ("software", "offloaded") };
+            // Numbers that have just outgrown 32 bits are the transport's business until the NIC has been told.
+            let untold = [0, 1].map(|host| number(&phase["before_update_sa"][host]));
+            let allowed = if phase["offload"] == true { untold[0] } else { 0 };
             assert!(way("a", "sent", with) > 0 && way("a", "received", with) > 0, "{phase}");
-            assert_eq!((way("a", "sent", without), way("a", "received", without)), (0, 0), "{phase}");
-            assert!(way("b", "sent", "offloaded") > 0 && way("b", "sent", "software") == 0 && way("b", "received", "software") == 0, "{phase}");
+            assert!(way("a", "sent", without) <= allowed && way("a", "received", without) == 0, "{phase}");
+            assert!(way("b", "sent", "offloaded") > 0 && way("b", "sent", "software") <= untold[1] && way("b", "received", "software") == 0, "{phase}");
             assert_eq!(phase["in_flight"] == 0, phase["number"] == 1, "{phase}");
             // Only the second begins before the transport has heard of the change.
             assert_eq!(number(&phase["a"]["sent"]["given_back"]) > 0, phase["number"] == 2, "{phase}");
-            sent += way("a", "sent", with) + way("b", "sent", "offloaded");
-            received += way("a", "received", with) + way("b", "received", "offloaded");
+            for how in ["offloaded", "software"] {
+                sent += way("a", "sent", how) + way("b", "sent", how);
+                received += way("a", "received", how) + way("b", "received", how);
+            }
         }
         assert_eq!((sent, received), (protected, protected));
         // The connections are of all kinds, and all are used: every IV was seen once.
@@ -188,7 +193,7 @@ fn the_wire_is_esp_in_either_format() {
             let sent = |host: &str, how: &str| number(&report["hosts"][host]["totals"]["sent"][how]["packets"]);
             assert_eq!(comments.len(), esp);
             assert_eq!(with("a to b: "), sent("a", "software") + sent("a", "offloaded"));
-            assert_eq!(with("in software"), sent("a", "software"));
+            assert_eq!(with("in software"), sent("a", "software") + sent("b", "software"));
             assert_eq!(with(", offloaded"), sent("a", "offloaded") + sent("b", "offloaded"));
         }
     }

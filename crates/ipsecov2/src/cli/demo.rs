@@ -380,6 +380,9 @@ fn phase_lines(phase: &PhaseReport) -> String {
     if phase.a.sent.given_back != 0 {
         notes.push(format!("{} came back from the NIC", group(phase.a.sent.given_back)));
     }
+    if phase.offload && phase.a.sent.software.packets != 0 {
+        notes.push("software until UPDATE_SA tells the NIC of a new high half".to_owned());
+    }
     if !notes.is_empty() {
         let _ = writeln!(out, "    {}", notes.join(", "));
     }

@@ -29,7 +29,8 @@ pub enum Check {
     SequenceNumbers,
     /// Every packet is in one counter, and transport, NIC and wire have counted the same.
     Counters,
-    /// Host a's NIC worked while its offload was on, and only then; host b's always did.
+    /// Host a's NIC worked while its offload was on, and only then; host b's always did. (But for packets whose extended sequence numbers had just outgrown
+    /// what their NIC was told of: the transport makes them itself until UPDATE_SA is done.)
     Offload,
 }
 
@@ -92,6 +93,8 @@ struct WireSa {
     icv_length: usize,
     /// The number seen last, in full.
     last: u64,
+    /// The high half that the NIC can have been told of.
+    told: u32,
 }
 
 /// Whoever looks at everything. Packets are named by their tag: their number among all that are sent.
@@ -109,6 +112,8 @@ pub(super) struct Checker<'a> {
     protected_frames: u64,
     bypassed_frames: u64,
     bytes_searched: u64,
+    /// Packets from each host whose numbers' high half its NIC could not have been told of.
+    untold: [u64; 2],
     failures: Failures,
 }
 
@@ -132,6 +137,7 @@ impl<'a> Checker<'a> {
                         esn: connection.esn,
                         icv_length: usize::from(connection.icv_length),
                         last: connection.last.into(),
+                        told: 0,
                     },
                 );
             }
@@ -148,6 +154,7 @@ impl<'a> Checker<'a> {
             protected_frames: 0,
             bypassed_frames: 0,
             bytes_searched: 0,
+            untold: [0; 2],
             failures: Failures::default(),
         }
     }
@@ -164,8 +171,9 @@ impl<'a> Checker<'a> {
         self.sent += 1;
     }
 
-    /// A frame is on the wire.
-    pub(super) fn on_wire(&mut self, from: Side, tag: u64, frame: &[u8]) {
+    /// A frame is on the wire. Returns whether its sequence number has a high half that its sender's NIC could not have been told of: then the transport
+    /// does well to make the packet itself.
+    pub(super) fn on_wire(&mut self, from: Side, tag: u64, frame: &[u8]) -> bool {
         let l3 = match self.traffic.medium {
             Medium::Ip => Some(0),
             Medium::Ethernet => match EthernetFrame::new(frame) {
@@ -177,22 +185,36 @@ impl<'a> Checker<'a> {
             },
         };
         if let Some(l3) = l3 {
-            self.protected_on_wire(from, tag, frame.get(l3..).unwrap_or_default());
-            return;
+            let untold = self.protected_on_wire(from, tag, frame.get(l3..).unwrap_or_default());
+            self.untold[from as usize] += u64::from(untold);
+            return untold;
         }
         self.bypassed_frames += 1;
         if !self.packet(tag).is_some_and(|packet| packet.ip.is_none() && packet.bytes == frame) {
             self.failures
                 .note(Check::ClearText, || format!("packet {}: a frame of {} bytes without ESP, and not one that policy bypasses", tag + 1, frame.len()));
         }
+        false
     }
 
-    fn protected_on_wire(&mut self, from: Side, tag: u64, ip: &[u8]) {
+    /// The hosts have had time to tell their NICs of the numbers that were on the wire.
+    pub(super) fn told(&mut self) {
+        for sa in self.sas.values_mut() {
+            sa.told = (sa.last >> 32) as u32;
+        }
+    }
+
+    /// Packets from a host so far whose numbers its NIC could not have been told of.
+    pub(super) const fn untold(&self, from: Side) -> u64 {
+        self.untold[from as usize]
+    }
+
+    fn protected_on_wire(&mut self, from: Side, tag: u64, ip: &[u8]) -> bool {
         let number = tag + 1;
         self.protected_frames += 1;
         let Some((esp, parsed)) = esp_of(ip) else {
             self.failures.note(Check::ClearText, || format!("packet {number}: {} bytes of IP that are not ESP as a whole", ip.len()));
-            return;
+            return false;
         };
         self.bytes_searched += esp.len() as u64;
         if let Some(at) = self.windows.find(esp) {
@@ -200,7 +222,7 @@ impl<'a> Checker<'a> {
         }
         let Some((&[s0, s1, s2, s3, n0, n1, n2, n3, ref iv @ ..], rest)) = esp.split_first_chunk::<ESP_HEADER>() else {
             self.failures.note(Check::ClearText, || format!("packet {number}: only {} bytes of ESP", esp.len()));
-            return;
+            return false;
         };
         let spi = Spi::from_be_bytes([s0, s1, s2, s3]);
         let Some(sa) = self.sas.get_mut(&spi.0).filter(|sa| {
@@ -213,7 +235,7 @@ impl<'a> Checker<'a> {
                 let (source, destination) = (parsed.src(), parsed.dst());
                 format!("packet {number}: ESP with SPI {spi} from {source} to {destination}, which is no SA of host {}", from.name())
             });
-            return;
+            return false;
         };
         let low = u32::from_be_bytes([n0, n1, n2, n3]);
         let mut sequence = sa.last & !u64::from(u32::MAX) | u64::from(low);
@@ -227,9 +249,11 @@ impl<'a> Checker<'a> {
         } else {
             sa.last = sequence;
         }
+        let untold = (sequence >> 32) as u32 > sa.told;
         if !self.ivs.insert((spi.0, *iv)) {
             self.failures.note(Check::Ivs, || format!("packet {number}: the IV of number {sequence} of SPI {spi} was there before"));
         }
+        untold
     }
 
     /// A host has delivered a packet that came protected.

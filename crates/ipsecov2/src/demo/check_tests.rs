@@ -243,6 +243,26 @@ fn extended_numbers_go_on_over_the_wrap_of_what_is_shown() {
 }
 
 #[test]
+fn packets_that_a_nic_could_not_have_been_told_of_are_counted() {
+    let traffic = traffic(false);
+    let connections = plan::connections(&traffic).unwrap();
+    let mut wire = Wire::new(&traffic, &connections);
+    for sa in wire.checker.sas.values_mut() {
+        (sa.esn, sa.last) = (true, 0xffff_fffe);
+    }
+    let mut untold = Vec::new();
+    for (tag, shown) in [(0, u32::MAX), (1, 0), (2, 1), (3, 2)] {
+        let mut frame = wire.frame(tag);
+        frame[24..28].copy_from_slice(&shown.to_be_bytes());
+        if tag == 3 {
+            wire.checker.told();
+        }
+        untold.push(wire.checker.on_wire(Side::A, tag, &frame));
+    }
+    assert_eq!((untold, wire.checker.untold(Side::A), wire.checker.untold(Side::B)), (vec![false, true, true, false], 2, 0));
+}
+
+#[test]
 fn packets_that_do_not_arrive_as_they_were_sent_are_found() {
     let traffic = traffic(true);
     let connections = plan::connections(&traffic).unwrap();

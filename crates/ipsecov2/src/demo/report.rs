@@ -146,6 +146,8 @@ pub struct PhaseReport {
     pub indicated: bool,
     /// How many of a's SAs its NIC had afterwards.
     pub sas_offloaded: usize,
+    /// Packets of a, and of b, whose extended sequence numbers had just outgrown 32 bits, before UPDATE_SA could tell the NIC: the transport makes these.
+    pub before_update_sa: [u64; 2],
     /// Host a.
     pub a: HostReport,
     /// Host b.

@@ -195,8 +195,8 @@ fn host_report(before: &Counts, after: &Counts) -> HostReport {
 enum Maker {
     Nic,
     Software,
-    /// Some the one, some the other.
-    Both,
+    /// Software so many of them, the NIC the others.
+    Both(u64),
 }
 
 struct Run<'a> {
@@ -224,6 +224,8 @@ struct Run<'a> {
     phase: usize,
     input: FrameBatch,
     wire: FrameBatch,
+    /// Of each frame in `wire`, what the checker said of it.
+    untold: Vec<bool>,
     output: InboundBatch,
 }
 
@@ -280,6 +282,7 @@ impl<'a> Run<'a> {
             phase: 0,
             input: FrameBatch::new(),
             wire: FrameBatch::new(),
+            untold: Vec::new(),
             output: InboundBatch::default(),
         };
         run.service()?;
@@ -300,6 +303,7 @@ impl<'a> Run<'a> {
         self.phase = number;
         let before = [self.counts(Side::A), self.counts(Side::B)];
         let (packets, bytes, busy) = (self.packets, self.bytes, self.busy);
+        let untold = Side::BOTH.map(|from| self.checker.untold(from));
         let in_flight = self.ends.iter().map(|end| end.pending() as u64).sum();
         let last = number == PHASES.len();
         let mut next = tags.start;
@@ -329,20 +333,22 @@ impl<'a> Run<'a> {
         }
         let after = [self.counts(Side::A), self.counts(Side::B)];
         let [a, b] = [0, 1].map(|host| host_report(&before[host], &after[host]));
-        self.check_offload(number, switch, (sas_offloaded, sas.len()), indicated, &a, &b);
-        Ok(PhaseReport {
+        let phase = PhaseReport {
             number,
             offload: switch.offload(),
             event: switch.event(),
             in_flight,
             indicated,
             sas_offloaded,
+            before_update_sa: Side::BOTH.map(|from| self.checker.untold(from) - untold[from as usize]),
             a,
             b,
             packets: self.packets - packets,
             bytes: self.bytes - bytes,
             seconds: self.busy.saturating_sub(busy).as_secs_f64(),
-        })
+        };
+        self.check_offload(&phase, switch, sas.len());
+        Ok(phase)
     }
 
     fn switch(&mut self, switch: Switch) -> Result<(), DemoError> {
@@ -388,7 +394,7 @@ impl<'a> Run<'a> {
             let maker = match (after.offloaded.packets - before.offloaded.packets, after.software.packets - before.software.packets) {
                 (_, 0) => Maker::Nic,
                 (0, _) => Maker::Software,
-                _ => Maker::Both,
+                (_, software) => Maker::Both(software),
             };
             self.transmit(from, maker)?;
         }
@@ -397,15 +403,22 @@ impl<'a> Run<'a> {
 
     /// Puts what a host has sent on the wire, where it is looked at.
     fn transmit(&mut self, from: Side, maker: Maker) -> Result<(), DemoError> {
+        self.untold.clear();
         for frame in &self.wire {
-            self.checker.on_wire(from, frame.tag, frame.buffer.as_slice());
-            if let Some(writer) = &mut self.writer {
+            self.untold.push(self.checker.on_wire(from, frame.tag, frame.buffer.as_slice()));
+        }
+        if let Some(writer) = &mut self.writer {
+            let untold = self.untold.iter().filter(|untold| **untold).count() as u64;
+            for (frame, &untold_of) in self.wire.iter().zip(&self.untold) {
                 let at = (frame.tag % self.traffic.packets.len() as u64) as usize;
                 let what = match (self.connection_of.get(at).copied().flatten().and_then(|at| self.connections.get(at)), maker) {
                     (None, _) => "bypassed".to_owned(),
                     (Some(connection), Maker::Nic) => format!("{}, offloaded", connection.name),
                     (Some(connection), Maker::Software) => format!("{}, in software", connection.name),
-                    (Some(connection), Maker::Both) => connection.name.to_owned(),
+                    (Some(connection), Maker::Both(software)) if software == untold => {
+                        format!("{}, {}", connection.name, if untold_of { "in software" } else { "offloaded" })
+                    }
+                    (Some(connection), Maker::Both(_)) => connection.name.to_owned(),
                 };
                 writer.write(frame, &format!("phase {}, {} to {}: {what}", self.phase, from.name(), from.other().name()))?;
             }
@@ -454,6 +467,7 @@ impl<'a> Run<'a> {
                 self.transmit(from, Maker::Software)?;
             }
         }
+        self.checker.told();
         Ok(())
     }
 
@@ -469,20 +483,25 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn check_offload(&mut self, number: usize, switch: Switch, (offloaded, sas): (usize, usize), indicated: bool, a: &HostReport, b: &HostReport) {
+    fn check_offload(&mut self, phase: &PhaseReport, switch: Switch, sas: usize) {
+        let PhaseReport { number, a, b, .. } = phase;
         let mut require = |holds, what: &dyn Fn() -> String| self.checker.require(Check::Offload, holds, || format!("phase {number}: {}", what()));
-        let in_software = |host: &HostReport| host.sent.software.packets + host.received.software.packets;
         let by_nic = |host: &HostReport| host.sent.offloaded.packets + host.received.offloaded.packets;
-        require(in_software(b) == 0, &|| format!("host b did {} packets in software", in_software(b)));
+        for (host, did, may) in [("a", a, phase.before_update_sa[0]), ("b", b, phase.before_update_sa[1])] {
+            if host == "b" || switch.offload() {
+                let (sent, received) = (did.sent.software.packets, did.received.software.packets);
+                require(sent <= may && received == 0, &|| format!("host {host} did {} packets in software, {may} allowed", sent + received));
+            }
+        }
+        let offloaded = phase.sas_offloaded;
         if switch.offload() {
             require(offloaded == sas, &|| format!("{offloaded} of {sas} SAs of host a were offloaded"));
-            require(in_software(a) == 0, &|| format!("host a did {} packets in software", in_software(a)));
         } else {
             require(offloaded == 0, &|| format!("{offloaded} SAs of host a were offloaded although it was off"));
             require(by_nic(a) == 0, &|| format!("host a's NIC did {} packets although it was off", by_nic(a)));
         }
         if matches!(switch, Switch::ParametersOff | Switch::ParametersOn) {
-            require(indicated, &|| "NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG was not indicated".to_owned());
+            require(phase.indicated, &|| "NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG was not indicated".to_owned());
         }
     }
 
@@ -644,7 +663,7 @@ mod tests {
             let lost = sas.iter().find(|sa| sa.direction == Direction::Inbound && sa.name.starts_with("tcp4")).expect("it has it");
             assert!(transport.remove_sa(lost.handle));
         });
-        assert!(failed.contains(&Check::Delivery), "{:?}", report.checks);
+        assert_eq!(failed, [Check::Delivery], "{:?}", report.checks);
         assert_eq!(report.checks[Check::Delivery as usize].failures, report.totals[1].received.dropped[DropReason::Policy.name()]);
     }
 
