@@ -1,4 +1,104 @@
-//! The transport: what NDIS calls the overlying protocol driver.
+//! The transport: what NDIS calls the overlying protocol driver. It holds the security policies and the SAs, frames and numbers packets, detects replays
+//! and checks policy (RFC 4301, RFC 4303), has the NIC do the cryptography where its current configuration covers an SA, and does it in software where it
+//! does not. The bytes are the same whoever does it (OV2-TRANS-2).
+//!
+//! A packet's way out and in again, here without any adapter on the way in:
+//!
+//! ```
+//! use ipsec::{AesKeySize, Authentication, Crypto, Encryption};
+//! use ndis::{Direction, LaneContext, NblBatch, NetBufferList, Operation};
+//! use packet::{BufferPool, IpProtocol, Ipv4Repr, Medium, Spi, Time};
+//! use sa_table::{SEED_WORDS, Seed};
+//! use secret::SecretBytes;
+//! use transport::{
+//!     AssociationParameters, ClearPolicy, InboundBatch, Limits, Mode, OffloadPolicy, OffloadReason, SaParameters, Transport, TransportConfig, Verdict,
+//! };
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let sa = SaParameters {
+//!     name: "b from a".into(),
+//!     direction: Direction::Inbound,
+//!     mode: Mode::Tunnel,
+//!     source: "192.0.2.1".parse()?,
+//!     destination: "192.0.2.2".parse()?,
+//!     associations: vec![AssociationParameters {
+//!         operation: Operation::Esp,
+//!         spi: Spi(0x1001),
+//!         encryption: Encryption::AesGcm(AesKeySize::Aes128),
+//!         encryption_key: SecretBytes::from(vec![7; 20]), // the key, then the salt
+//!         icv_length: 16,
+//!         authentication: Authentication::None,
+//!         authentication_key: SecretBytes::default(),
+//!         extended_sequence_numbers: false,
+//!         sequence_number_high: 0,
+//!         sequence_number: 0,
+//!     }],
+//!     selectors: vec![], // a tunnel: everything
+//!     replay_window: SaParameters::DEFAULT_REPLAY_WINDOW,
+//!     iv_mask: 0,
+//!     udp_encapsulation: None,
+//!     inside: None,
+//!     allow_unauthenticated: false,
+//!     allow_reserved_spi: false,
+//!     soft_limits: Limits::NONE,
+//!     hard_limits: Limits::NONE,
+//!     offload: OffloadPolicy::Prefer,
+//! };
+//! let random = [0x5eed; SEED_WORDS]; // from the system's random generator
+//! let config = TransportConfig { medium: Medium::Ip, capacity: 16, seed: Seed::new(random), clear: ClearPolicy::Decide };
+//! let transport = Transport::new(config, Crypto::default())?;
+//! let sa = transport.add_sa(sa, Time::ZERO)?;
+//! transport.protect(sa); // what it may carry must not come in clear
+//! assert_eq!(transport.sa(sa).map(|status| status.offload), Some(OffloadReason::NoAdapter));
+//!
+//! // A clear packet comes up from an adapter: it is dropped, and counted.
+//! let mut packet = vec![0; 20 + 8];
+//! Ipv4Repr::new(IpProtocol::UDP, "10.0.1.1".parse()?, "10.0.2.1".parse()?, 8).emit(&mut packet)?;
+//! let mut pool = BufferPool::new();
+//! let mut received = NblBatch::from([NetBufferList::new(pool.copy_from(&packet), 0)]);
+//! let mut out = InboundBatch { report: true, ..InboundBatch::default() };
+//! let mut lane = transport.open_lane(); // one for each worker
+//! lane.inbound(&mut LaneContext { now: Time::ZERO, pool: &mut pool }, &mut received, &mut out);
+//! assert!(out.delivered.is_empty() && out.passed.is_empty());
+//! assert_eq!(out.verdicts[0].verdict, Verdict::Dropped(transport::DropReason::Policy));
+//! assert_eq!((transport.inbound().seen.packets, transport.inbound().ended()), (1, 1));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With an adapter it is bound to a [`Stack`](ndis::Stack) as its [`Protocol`](ndis::Protocol), and [`TransportLane::outbound`] sends through a
+//! [`Datapath`](ndis::Datapath); the crate `ipsecov2` puts such a host together.
+//!
+//! # Rules
+//!
+//! - **Fail closed.** A packet that policy protects never leaves in clear, and none that arrives in clear is taken for one that was protected, whatever is
+//!   missing or breaks: an SA that is gone, a NIC that fails, numbers or lifetimes that are used up. Without a policy nothing passes.
+//! - **One counter.** Every packet is counted in [`WayCounters::seen`] as it comes and in exactly one other counter as it ends; in between it is in the NIC
+//!   or in the [backlog](TransportLane::backlog). Every SA has exactly one [`OffloadReason`].
+//! - **A number is spent when it is assigned** (OV2-SEND-7). What the NIC gives back gets a new one and is sealed in software; what is sealed is never
+//!   sealed again, and goes out at most once. So no IV repeats under a key, over offload, software, resets and other adapters.
+//! - **What is not certain is done in software.** Packets carry half of an extended sequence number. The NIC seals under such a number only while it is
+//!   known where the NIC is in them, and what it opened counts only if both are sure of the same number, or the ICV proves it.
+//! - **In order.** What becomes of a received packet is decided after what became of those before it, however they were opened; the same packets have
+//!   the same fate in batches of any size, by NIC or by software.
+//! - **Nothing waits.** Lanes take policies by snapshot and SAs by a table of their own, and tell the control side by a list; per packet there is no
+//!   allocation and no system call. The replay window's lock is taken once for a run of packets of one SA, and an inbound SA belongs to one lane.
+//!
+//! # Files
+//!
+//! | file | what is in it |
+//! | --- | --- |
+//! | `transport` | [`Transport`]: the control side; policies and SAs are added, removed, listed; indications and completions arrive |
+//! | `offload` | the offload manager: which SAs the NIC has, what it is asked for, the reason why an SA is not there |
+//! | `lane` | [`TransportLane`]: what belongs to one worker |
+//! | `outbound` | the way out: policy, number, framing, NIC or software, what comes back |
+//! | `inbound` | the way in: look-up, NIC or software, replay, taking off, policy |
+//! | `sa` | an SA as the table holds it; where the NIC is in its numbers |
+//! | `lifetime` | limits of packets, bytes and time |
+//! | `framing`, `outer` | bytes: ESP around packets and off again; outer headers, DSCP, ECN, DF |
+//! | `spd`, `selector` | policies, and which packets they are about |
+//! | `parameters` | [`SaParameters`]: what an SA is made from |
+//! | `verdict`, `event` | what became of packets, counted; what happened to SAs; the audit |
 #![forbid(unsafe_code)]
 
 mod event;

@@ -12,6 +12,7 @@ use secret::SecretBytes;
 use transport::{AssociationParameters, InboundBatch, Limits, Mode, OffloadPolicy, SaParameters};
 
 /// What both SAs of a connection share.
+#[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub mode: Mode,
     pub a: IpAddress,
@@ -49,6 +50,8 @@ impl Connection {
     pub(crate) fn parameters(&self, direction: Direction, from_a: bool) -> SaParameters {
         let (source, destination) = if from_a { (self.a, self.b) } else { (self.b, self.a) };
         let seed = if from_a { 1 } else { 2 };
+        // Outbound: the number used last; inbound: the high half of the one that comes first.
+        let high = if direction == Direction::Outbound { self.sequence } else { self.sequence + 1 } >> 32;
         SaParameters {
             name: format!("{}-{}", if from_a { "a-to-b" } else { "b-to-a" }, if direction == Direction::Inbound { "in" } else { "out" }),
             direction,
@@ -64,7 +67,7 @@ impl Connection {
                 authentication: Authentication::None,
                 authentication_key: SecretBytes::default(),
                 extended_sequence_numbers: self.esn,
-                sequence_number_high: (self.sequence >> 32) as u32,
+                sequence_number_high: high as u32,
                 sequence_number: self.sequence as u32,
             }],
             selectors: vec![],
