@@ -116,6 +116,9 @@ mod spd;
 mod transport;
 mod verdict;
 
+#[cfg(test)]
+mod sa_tests;
+
 pub use event::*;
 pub use inbound::InboundBatch;
 pub use lane::TransportLane;

@@ -341,6 +341,9 @@ impl<P: Provider> OffloadManager<P> {
         if self.record(sa).is_some_and(|record| matches!(record.state, State::Present(_))) {
             self.take_back(sa, OffloadReason::Pending);
             self.fill();
+        } else {
+            // Said of what is gone: what comes in its place begins anew in any case.
+            let _ = self.sad.with(sa, |sa| sa.nic.renewed());
         }
     }
 

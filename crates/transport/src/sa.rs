@@ -120,6 +120,10 @@ pub(crate) struct NicNumbers {
 }
 
 impl NicNumbers {
+    /// How far the numbers may go while it is not sure where the NIC is: a quarter of what a low half tells. So what it was handed and gave back, and
+    /// what it is handed next, together stay within the half that it takes a low half to be in.
+    const FAR: u64 = 1 << 30;
+
     /// The SA is about to be offered, and `next` is the number that comes next.
     pub(crate) fn begin(&self, next: u64) {
         let high = (next >> 32) as u32;
@@ -127,6 +131,11 @@ impl NicNumbers {
         self.asked.store(high, Ordering::Relaxed);
         self.last.store(0, Ordering::Relaxed);
         self.base.store(next, Ordering::Relaxed);
+        self.renewing.store(false, Ordering::Relaxed);
+    }
+
+    /// The control side has seen to it.
+    pub(crate) fn renewed(&self) {
         self.renewing.store(false, Ordering::Relaxed);
     }
 
@@ -151,7 +160,8 @@ impl NicNumbers {
     #[inline]
     pub(crate) fn hand_over(&self, sequence: u64) -> bool {
         let last = self.last.load(Ordering::Relaxed);
-        let certain = (sequence >> 32) as u32 == self.high() && (last == 0 || ipsec::esn::nearest(sequence as u32, last) == sequence);
+        let near = last == 0 || sequence.abs_diff(last) <= Self::FAR;
+        let certain = near && (sequence >> 32) as u32 == self.high() && !self.renewing.load(Ordering::Relaxed);
         if certain && sequence > last {
             self.last.fetch_max(sequence, Ordering::Relaxed);
         }
@@ -163,10 +173,9 @@ impl NicNumbers {
     /// `failed`: the NIC has just given this number back, so that what was handed over says nothing of where it is.
     #[inline]
     pub(crate) fn must_renew(&self, sequence: u64, failed: bool) -> bool {
-        const FAR: u64 = 1 << 30;
         let last = self.last.load(Ordering::Relaxed);
         let from = if failed || last == 0 { self.base.load(Ordering::Relaxed) } else { last };
-        sequence.saturating_sub(from) > FAR && !self.renewing.swap(true, Ordering::Relaxed)
+        sequence.saturating_sub(from) > Self::FAR && !self.renewing.swap(true, Ordering::Relaxed)
     }
 }
 
