@@ -341,6 +341,30 @@ fn packets_that_do_not_arrive_as_they_were_sent_are_found() {
 }
 
 #[test]
+fn only_packets_of_a_batch_that_partly_came_back_may_overtake_one_another() {
+    let traffic = traffic(false);
+    let connections = plan::connections(&traffic).unwrap();
+    let in_order_of = |order: [u64; 8]| {
+        let mut wire = Wire::new(&traffic, &connections);
+        for tag in 0..8 {
+            wire.checker.sent(tag);
+            let frame = wire.frame(tag);
+            wire.checker.on_wire(Side::A, tag, &frame);
+        }
+        wire.checker.may_overtake(2..5);
+        for tag in order {
+            wire.arrive(tag);
+        }
+        failed(&wire.checker.finish())
+    };
+    assert_eq!(in_order_of([0, 1, 4, 2, 3, 5, 6, 7]), []);
+    assert_eq!(in_order_of([0, 2, 1, 3, 4, 5, 6, 7]), [(Check::Delivery, 1)]);
+    assert_eq!(in_order_of([0, 1, 2, 3, 5, 4, 6, 7]), [(Check::Delivery, 1)]);
+    assert_eq!(in_order_of([0, 1, 4, 2, 5, 6, 3, 7]), [(Check::Delivery, 1)]);
+    assert_eq!(in_order_of([0, 1, 2, 3, 4, 6, 5, 7]), [(Check::Delivery, 1)]);
+}
+
+#[test]
 fn a_frame_too_many_on_the_wire_is_found() {
     let traffic = traffic(true);
     let connections = plan::connections(&traffic).unwrap();

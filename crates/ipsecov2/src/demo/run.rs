@@ -391,6 +391,10 @@ impl<'a> Run<'a> {
             host.send(now, &mut self.input, &mut self.wire);
             self.busy += started.elapsed();
             let after = host.transport().outbound();
+            let given_back = after.retried - before.retried;
+            if given_back != 0 && given_back < after.software.packets - before.software.packets {
+                self.checker.may_overtake(tags.clone());
+            }
             let maker = match (after.offloaded.packets - before.offloaded.packets, after.software.packets - before.software.packets) {
                 (_, 0) => Maker::Nic,
                 (0, _) => Maker::Software,
