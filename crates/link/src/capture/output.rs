@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Stdout, Write};
 use std::path::{Path, PathBuf};
 
-/// A file or standard output, opened by [`CaptureWriter::create`](super::CaptureWriter::create).
+/// A file or standard output: what [`CaptureWriter::create`](super::CaptureWriter::create) writes to, and what else is to appear beside a capture.
 ///
 /// An ordinary file is written beside its place under a temporary name, and takes its place when it is finished: a run that fails leaves what was
 /// there before, and nobody reads half a file. If it is dropped unfinished, the temporary file is removed. Pipes and devices are written as it comes.
@@ -25,7 +25,10 @@ const ATTEMPTS: u32 = 100;
 impl CaptureOutput {
     /// Opens `path`; `-` is standard output. If `private`, an ordinary file is readable and writable by its owner only, from its first byte on, whatever
     /// mode a file had that is there now (on Unix); otherwise it keeps the mode of the file that is there now, if there is one.
-    pub(crate) fn create(path: &Path, private: bool) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// The system's, if it cannot be created or written to.
+    pub fn create(path: &Path, private: bool) -> io::Result<Self> {
         if path.as_os_str() == "-" {
             return Ok(Self(Target::Stdout(io::stdout())));
         }
@@ -48,7 +51,10 @@ impl CaptureOutput {
     }
 
     /// Puts a file into its place.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// The system's. The temporary file is removed then.
+    pub fn finish(mut self) -> io::Result<()> {
         self.flush()?;
         if let Target::File { temporary, place, finished, .. } = &mut self.0 {
             fs::rename(&*temporary, &*place)?;

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use packet::{BufferPool, Frame, Medium, Time};
 
+use super::CaptureFormat;
 use super::bytes::{ByteOrder, Fields};
 use super::error::{CaptureError, Problem};
 use super::input::{CaptureInput, Input};
@@ -199,6 +200,14 @@ impl<R: Read> CaptureReader<R> {
         };
         let frame = Frame { buffer: pool.copy_from(data), timestamp: packet.timestamp, tag: number };
         Ok(Some(CapturedFrame { frame, medium, network, original_length: original }))
+    }
+
+    /// The file's format. In a pcap file, all packets have the same link type.
+    pub const fn format(&self) -> CaptureFormat {
+        match &self.format {
+            Format::Pcap(_) => CaptureFormat::Pcap,
+            Format::Pcapng(_) => CaptureFormat::Pcapng,
+        }
     }
 
     /// How many packets have been read.
