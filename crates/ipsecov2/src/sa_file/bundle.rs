@@ -9,7 +9,7 @@ use secret::SecretBytes;
 use toml::de::DeTable;
 use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, UdpEncapsulation};
 
-use super::error::{SaFileError, quote};
+use super::error::{SaFileError, quote, quote_address, quote_word};
 use super::reader::{Field, Fields, Source};
 use super::{Bundle, SaFileRules, selector};
 
@@ -125,14 +125,18 @@ fn count(found: usize) -> super::Problem {
 fn one_of<T: Copy>(field: &Field<'_, '_>, words: &[(&str, T)]) -> Result<T, SaFileError> {
     let allowed = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
     let text = field.text(&allowed)?;
-    words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| field.invalid(quote(text), format!("{allowed} allowed")))
+    words
+        .iter()
+        .find(|(word, _)| *word == text)
+        .map(|(_, value)| *value)
+        .ok_or_else(|| field.invalid(quote_word(text, is_algorithm), format!("{allowed} allowed")))
 }
 
 fn endpoints(fields: &mut Fields<'_, '_>, direction: Direction, mode: Mode) -> Result<(IpAddress, IpAddress), SaFileError> {
     let what = if mode == Mode::Tunnel { "the address in the outer header" } else { "an IP address" };
     let read = |field: &Field<'_, '_>| -> Result<IpAddress, SaFileError> {
         let text = field.text("an IP address")?;
-        text.parse().map_err(|_| field.invalid(quote(text), "an IPv4 or IPv6 address expected"))
+        text.parse().map_err(|_| field.invalid(quote_address(text), "an IPv4 or IPv6 address expected"))
     };
     let source = fields.require("source", what)?;
     let destination = fields.require("destination", what)?;
@@ -235,7 +239,12 @@ fn association(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaFileR
 /// A field that holds the name of an algorithm.
 fn algorithm<T: FromStr<Err = ipsec::UnknownAlgorithm>>(field: &Field<'_, '_>) -> Result<T, SaFileError> {
     let text = field.text("the name of an algorithm")?;
-    text.parse().map_err(|error: ipsec::UnknownAlgorithm| field.invalid(quote(text), format!("allowed: {}", error.allowed.join(", "))))
+    text.parse().map_err(|error: ipsec::UnknownAlgorithm| field.invalid(quote_word(text, is_algorithm), format!("allowed: {}", error.allowed.join(", "))))
+}
+
+/// Whether `text` names an algorithm of either kind: people write them into one another's fields.
+fn is_algorithm(text: &str) -> bool {
+    text.parse::<Encryption>().is_ok() || text.parse::<Authentication>().is_ok()
 }
 
 fn esp_encryption(fields: &mut Fields<'_, '_>, rules: SaFileRules) -> Result<(Encryption, SecretBytes, u8), SaFileError> {

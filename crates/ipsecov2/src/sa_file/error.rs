@@ -100,9 +100,30 @@ pub enum Problem {
     },
 }
 
-/// Quotes `text` of an SA file for an error. What could be a key that got into the wrong field, or is long, is only described.
+/// Characters of a word that a key in hexadecimal or Base64 has, and no word that belongs into an SA file: a quarter of an AES-128 key's.
+const KEY_RUN: usize = 16;
+/// The longest text that is quoted.
+const LONGEST: usize = 64;
+/// The longest text that is quoted where a word is expected.
+const LONGEST_WORD: usize = 24;
+
+/// Quotes free `text` of an SA file, such as a name, for an error. What could be a key that got into the wrong place, or is long, is only described.
 pub(crate) fn quote(text: &str) -> String {
-    if text.chars().count() > 64 || looks_like_key(text) { format!("a text of {} characters", text.chars().count()) } else { format!("{text:?}") }
+    if text.chars().count() > LONGEST || looks_like_key(text) { described(text) } else { format!("{text:?}") }
+}
+
+/// Quotes a text that is no address, or not the one that is allowed. No address has as many characters between its dots and colons as a key.
+pub(crate) fn quote_address(text: &str) -> String {
+    if longest_run(text) >= KEY_RUN { described(text) } else { quote(text) }
+}
+
+/// Quotes a text in place of one of a few words. `is_known` says whether it would be right in another place.
+pub(crate) fn quote_word(text: &str, is_known: impl Fn(&str) -> bool) -> String {
+    if text.chars().count() > LONGEST_WORD || (longest_run(text) >= KEY_RUN && !is_known(text)) { described(text) } else { quote(text) }
+}
+
+fn described(text: &str) -> String {
+    format!("a text of {} characters", text.chars().count())
 }
 
 /// Makes a parser's own message fit to be shown.
@@ -110,9 +131,13 @@ pub(crate) fn harmless(message: &str) -> String {
     if looks_like_key(message) { "invalid text".to_owned() } else { message.split_whitespace().collect::<Vec<_>>().join(" ") }
 }
 
-/// Whether eight bytes or more in hexadecimal stand somewhere in `text`, with or without separators. Addresses have no such run: IPv6 addresses have at
-/// most four digits between colons, and the separators looked through here are others.
+/// Whether eight bytes or more in hexadecimal stand somewhere in `text`, with or without separators, or what looks like Base64. Addresses have no such
+/// run: IPv6 addresses have at most four digits between colons, and the separators looked through here are others.
 fn looks_like_key(text: &str) -> bool {
+    let base64 = |run: &str| run.len() >= KEY_RUN && run.bytes().any(|byte| byte.is_ascii_uppercase()) && run.bytes().any(|byte| byte.is_ascii_lowercase());
+    if runs(text).any(base64) {
+        return true;
+    }
     let mut run = 0;
     for character in text.chars() {
         match character {
@@ -120,11 +145,20 @@ fn looks_like_key(text: &str) -> bool {
             character if character.is_ascii_hexdigit() => run += 1,
             _ => run = 0,
         }
-        if run >= 16 {
+        if run >= KEY_RUN {
             return true;
         }
     }
     false
+}
+
+/// The pieces of `text` of characters that Base64 has, in either alphabet.
+fn runs(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|character: char| !(character.is_ascii_alphanumeric() || "+/=_-".contains(character)))
+}
+
+fn longest_run(text: &str) -> usize {
+    runs(text).map(str::len).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -148,7 +182,28 @@ mod tests {
         for text in ["aes-gcm-128", "2001:db8:1234:5678:9abc:def0:1234:5678", "2001:db8::1-2001:db8::ff", "10.0.2.0-10.0.2.99", "decade-facade", ""] {
             assert_eq!(quote(text), format!("{text:?}"));
         }
+        for base64 in ["AAECAwQFBgcICQoLDA0ODxAREhM=", "wP/u0aVet5wBI0Vn", "key:wP_u0aVet5wBI0VniavN7", "AAAAAAAAAAAAAAAAAAAAaa=="] {
+            assert!([quote(base64), quote_address(base64), quote_word(base64, |_| false)].iter().all(|quoted| quoted.starts_with("a text of ")), "{base64}");
+        }
         assert_eq!(harmless("a\n  b 0011223344556677"), "invalid text");
+        assert_eq!(harmless("a wP/u0aVet5wBI0VniavN7 b"), "invalid text");
         assert_eq!(harmless("a\n  b"), "a b");
+    }
+
+    #[test]
+    fn words_and_addresses_are_quoted_only_if_they_are_short() {
+        let known = |text: &str| text == "chacha20-poly1305";
+        for word in ["aes-gcm-129", "AES-GCM-128", "chacha20-poly1305", "12345678-1234-5", "ein Wort", ""] {
+            assert_eq!(quote_word(word, known), format!("{word:?}"));
+        }
+        // A run that is long enough, in whatever letters, and many short ones.
+        for word in ["chacha20-poly1306", "abcdefghijklmnop", "ABCDEFGHIJKLMNOP", "abcdefghijklm/+=", "seven letters in each run"] {
+            assert_eq!(quote_word(word, known), format!("a text of {} characters", word.len()));
+        }
+        assert_eq!(quote("a-name-of-many-words-and-16"), "\"a-name-of-many-words-and-16\"");
+        for address in ["2001:db8:1234:5678:9abc:def0:1234:5678", "192.0.2.300", "2001:db8::1-2001:db8::ff", "example.com"] {
+            assert_eq!(quote_address(address), format!("{address:?}"));
+        }
+        assert_eq!(quote_address("abcdefghijklmnop"), "a text of 16 characters");
     }
 }

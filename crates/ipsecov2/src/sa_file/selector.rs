@@ -3,7 +3,7 @@
 use packet::{IpAddress, IpProtocol, IpVersion};
 use transport::{AddressRange, PortRange, Selector};
 
-use super::error::{SaFileError, quote};
+use super::error::{SaFileError, quote_address, quote_word};
 use super::reader::{Field, Fields, Source};
 
 const SELECTOR_FIELDS: &[&str] = &["source", "destination", "protocol", "source-port", "destination-port"];
@@ -47,21 +47,22 @@ pub(super) fn read(source: Source<'_>, at: usize, table: toml::de::DeTable<'_>, 
 /// Reads an address, a prefix or a range.
 fn addresses(field: &Field<'_, '_>) -> Result<(AddressRange, IpVersion), SaFileError> {
     let text = field.text(ADDRESSES.trim_end_matches(" expected"))?;
-    let wrong = || field.invalid(quote(text), ADDRESSES);
+    let wrong = || field.invalid(quote_address(text), ADDRESSES);
     let address = |text: &str| text.parse::<IpAddress>().map_err(|_| wrong());
     if let Some((prefix, length)) = text.split_once('/') {
         let prefix = address(prefix)?;
         let most = if prefix.is_v4() { 32 } else { 128 };
         let length = decimal::<u8>(length)
             .filter(|&length| length <= most)
-            .ok_or_else(|| field.invalid(quote(text), format!("a prefix length of 0 to {most} allowed")))?;
-        let range =
-            AddressRange::prefix(prefix, length).ok_or_else(|| field.invalid(quote(text), format!("the bits after the first {length} must be zero")))?;
+            .ok_or_else(|| field.invalid(quote_address(text), format!("a prefix length of 0 to {most} allowed")))?;
+        let range = AddressRange::prefix(prefix, length)
+            .ok_or_else(|| field.invalid(quote_address(text), format!("the bits after the first {length} must be zero")))?;
         return Ok((range, prefix.version()));
     }
     if let Some((first, last)) = text.split_once('-') {
         let (first, last) = (address(first)?, address(last)?);
-        let range = AddressRange::new(first, last).ok_or_else(|| field.invalid(quote(text), "two addresses of one version, the lower one first, allowed"))?;
+        let range =
+            AddressRange::new(first, last).ok_or_else(|| field.invalid(quote_address(text), "two addresses of one version, the lower one first, allowed"))?;
         return Ok((range, first.version()));
     }
     let address = address(text)?;
@@ -74,11 +75,11 @@ fn ports(field: &Field<'_, '_>) -> Result<PortRange, SaFileError> {
         return Ok(PortRange { first: port, last: port });
     }
     let text = field.text(PORTS.trim_end_matches(" expected"))?;
-    let wrong = || field.invalid(quote(text), PORTS);
+    let wrong = || field.invalid(quote_word(text, |_| false), PORTS);
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (decimal(first).ok_or_else(wrong)?, decimal(last).ok_or_else(wrong)?);
     if first > last {
-        return Err(field.invalid(quote(text), "the lower port comes first"));
+        return Err(field.invalid(quote_word(text, |_| false), "the lower port comes first"));
     }
     Ok(PortRange { first, last })
 }
@@ -88,7 +89,7 @@ fn protocol(field: &Field<'_, '_>) -> Result<IpProtocol, SaFileError> {
         return field.integer(0, 255, "0 to 255").map(IpProtocol);
     }
     let text = field.text(PROTOCOL.trim_end_matches(" expected"))?;
-    IpProtocol::from_name(text).or_else(|| decimal(text).map(IpProtocol)).ok_or_else(|| field.invalid(quote(text), PROTOCOL))
+    IpProtocol::from_name(text).or_else(|| decimal(text).map(IpProtocol)).ok_or_else(|| field.invalid(quote_word(text, |_| false), PROTOCOL))
 }
 
 /// A number in plain decimal digits; no sign, which Rust's own parser would take.

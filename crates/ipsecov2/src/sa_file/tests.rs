@@ -303,8 +303,17 @@ fn reserved_spis_are_taken_on_demand_and_zero_never() {
 /// Keys in their place, in a wrong place, and next to every kind of mistake: no error shows any part of one.
 #[test]
 fn no_error_shows_a_key() {
-    let canary = "c0ffeed1a55eb79c0123456789abcdeffedcba98";
-    let line = format!("encryption-key = \"{canary}\"");
+    let hexadecimal = "c0ffeed1a55eb79c0123456789abcdeffedcba98";
+    // In Base64, too, in either alphabet.
+    for canary in [hexadecimal, "wP/u0aVet5wBI0VniavN7/7cupg=", "wP-u0aVet5wBI0VniavN7_7cupg", "AAECAwQFBgcICQoLDA0ODxAREhM="] {
+        // All but the one whose name is the canary, which is a name.
+        assert_eq!(taken_with(hexadecimal, canary), 1, "{canary}");
+    }
+}
+
+/// Puts `canary` into many places of a file with the key `key`. Returns how many of these files are taken; the errors of the others show no part of it.
+fn taken_with(key: &str, canary: &str) -> usize {
+    let line = format!("encryption-key = \"{key}\"");
     let lines = [
         format!("encryption-key = {canary}"),
         format!("encryption-key = \"{canary}"),
@@ -331,6 +340,7 @@ fn no_error_shows_a_key() {
         format!("{line}\n{canary}"),
         format!("{line} {canary}"),
         format!("{line}\n[sa.{canary}]"),
+        format!("authentication = \"{canary} or so\"\n{line}"),
     ];
     let good = good().replace(&format!("encryption-key = \"{KEY}\""), &line);
     assert!(SaFile::parse(&good, "sa.toml", SaFileRules::default()).is_ok());
@@ -340,16 +350,26 @@ fn no_error_shows_a_key() {
         let end = start + good[start..].find('\n').unwrap();
         texts.push(format!("{}{field} = \"{canary}\"{}", &good[..start], &good[end..]));
     }
-    let mut refused = 0;
+    for field in ["source", "destination", "protocol", "source-port", "destination-port"] {
+        texts.push(good.replace("[[sa.association]]", &format!("selectors = [ {{ {field} = \"{canary}\" }} ]\n[[sa.association]]")));
+        texts.push(good.replace("[[sa.association]]", &format!("selectors = [ {{ {field} = \"{canary}-{canary}\" }} ]\n[[sa.association]]")));
+    }
+    for field in ["inside", "replay-window", "udp-encapsulation", "allow-unauthenticated"] {
+        texts.push(good.replace("[[sa.association]]", &format!("{field} = \"{canary}\"\n[[sa.association]]")));
+    }
+    let mut taken = 0;
     for text in texts {
-        let Err(error) = SaFile::parse(&text, "sa.toml", SaFileRules::default()) else { continue };
-        refused += 1;
+        let Err(error) = SaFile::parse(&text, "sa.toml", SaFileRules::default()) else {
+            taken += 1;
+            continue;
+        };
         for shown in [error.to_string(), format!("{error:?}")] {
-            assert!((0..canary.len() - 5).all(|at| !shown.contains(&canary[at..at + 6])), "{shown}\n{text}");
+            for secret in [key, canary] {
+                assert!((0..secret.len() - 5).all(|at| !shown.contains(&secret[at..at + 6])), "{shown}\n{text}");
+            }
         }
     }
-    // All but the one whose name is the canary, which is a name.
-    assert_eq!(refused, lines.len() + 6);
+    taken
 }
 
 fn address(v4: bool) -> impl Strategy<Value = IpAddress> {
