@@ -55,9 +55,9 @@ impl Mark {
 
     fn write(self, nbl: &mut NetBufferList) {
         let work = match self.work {
-            Work::Clear => 0,
             Work::Software => 1,
             Work::Offload => 2,
+            Work::Clear => 3,
             Work::Dropped(reason) => 0x80 | reason as u64,
         };
         let again = if self.again { Self::AGAIN } else { 0 };
@@ -67,9 +67,11 @@ impl Mark {
     fn read(nbl: &NetBufferList) -> Self {
         let [sa, word] = nbl.protocol_reserved;
         let work = match word as u8 {
-            0 => Work::Clear,
+            // Nobody has written a word: a list about which nothing is known goes nowhere.
+            0 => Work::Dropped(DropReason::Policy),
             1 => Work::Software,
             2 => Work::Offload,
+            3 => Work::Clear,
             dropped => Work::Dropped(DropReason::ALL[usize::from(dropped & 0x7f) % DropReason::ALL.len()]),
         };
         Self { work, sa: Handle::from_bits(sa), esp: (word >> 8) as u16, again: word & Self::AGAIN != 0, length: (word >> 32) as u32 }
@@ -528,4 +530,32 @@ fn dropped_word(mark: Mark, reason: DropReason) -> u64 {
     let mut nbl = NetBufferList::default();
     Mark { work: Work::Dropped(reason), ..mark }.write(&mut nbl);
     nbl.protocol_reserved[1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_come_back_as_they_were_written() {
+        let works = [Work::Clear, Work::Software, Work::Offload].into_iter().chain(DropReason::ALL.map(Work::Dropped));
+        for work in works {
+            for sa in [None, Handle::from_bits(1), Handle::from_bits(u64::MAX)] {
+                for (esp, length) in [(0, 0), (34, 1500), (u16::MAX, u32::MAX), (0x8000, 0x0100_0000)] {
+                    for again in [false, true] {
+                        let (mark, mut nbl) = (Mark { work, sa, esp, again, length }, NetBufferList::default());
+                        mark.write(&mut nbl);
+                        assert_eq!(Mark::read(&nbl), mark);
+                        mark_dropped(&mut nbl, DropReason::TooBig);
+                        assert_eq!(Mark::read(&nbl), Mark { work: Work::Dropped(DropReason::TooBig), ..mark });
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_without_a_mark_is_not_sent_in_clear() {
+        assert!(matches!(Mark::read(&NetBufferList::default()).work, Work::Dropped(_)));
+    }
 }

@@ -174,7 +174,8 @@ pub struct SaStatus {
 
 /// The transport. Clones are the same transport.
 ///
-/// Everything here may be called from any thread, and from time to time [`Transport::service`] should be.
+/// Everything here may be called from any thread, and from time to time [`Transport::service`] should be. It is bound to one adapter at a time; where it is
+/// bound to another, what the first holds is taken back.
 pub struct Transport<P: Provider = Crypto> {
     shared: Arc<Shared<P>>,
 }
