@@ -296,9 +296,9 @@ impl<P: Provider> EspSa<P> {
         if !text.len().is_multiple_of(4) {
             return Err(EspError::Alignment { alignment: 4, found: text.len() });
         }
-        let aad = self.aad(*header, sequence)?;
+        let spi = self.check_number(*header, sequence)?;
         *iv = iv::counter(sequence, suite.iv_mask);
-        Ok(SealJob::new(&suite.key, iv::nonce(suite.salt, *iv), aad, Data::InPlace(text), icv))
+        Ok(SealJob::new(&suite.key, iv::nonce(suite.salt, *iv), Aad::esp(spi, sequence, self.extended), Data::InPlace(text), icv))
     }
 
     /// The job that opens `esp`, from the ESP header to the end of the ICV, in place. The IV is the packet's. `sequence` is the packet's
@@ -312,20 +312,21 @@ impl<P: Provider> EspSa<P> {
     pub fn open_job<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<OpenJob<'a, P::Key>, EspError> {
         let Suite::Combined(suite) = &self.suite;
         let Parts { header, iv, text, icv } = suite.split(esp)?;
-        let aad = self.aad(*header, sequence)?;
-        Ok(OpenJob::new(&suite.key, iv::nonce(suite.salt, *iv), aad, Data::InPlace(text), icv))
+        let spi = self.check_number(*header, sequence)?;
+        Ok(OpenJob::new(&suite.key, iv::nonce(suite.salt, *iv), Aad::esp(spi, sequence, self.extended), Data::InPlace(text), icv))
     }
 
-    /// What of the header is authenticated (RFC 4106 section 5).
+    /// Checks that `sequence` is the number of which the header carries all or the low half; returns the SPI. (The AAD is made where it is put into a
+    /// job: an array that is handed back and copied stalls on its own stores.)
     #[inline]
-    fn aad(&self, header: [u8; ESP_HEADER_LENGTH], sequence: u64) -> Result<Aad, EspError> {
+    fn check_number(&self, header: [u8; ESP_HEADER_LENGTH], sequence: u64) -> Result<[u8; 4], EspError> {
         let [s0, s1, s2, s3, n0, n1, n2, n3] = header;
         let low = u32::from_be_bytes([n0, n1, n2, n3]);
         let carried = if self.extended { u64::from(sequence as u32) } else { sequence };
         if carried != u64::from(low) {
             return Err(EspError::Sequence { header: low, given: sequence });
         }
-        Ok(Aad::esp([s0, s1, s2, s3], sequence, self.extended))
+        Ok([s0, s1, s2, s3])
     }
 }
 

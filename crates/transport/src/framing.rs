@@ -1,7 +1,7 @@
 //! Putting ESP around packets and taking it off: headers, trailer, lengths. No cryptography here: NIC and software fill in and take out the rest, so the
 //! bytes are the same whoever does (OV2-TRANS-2).
 
-use packet::{Buffer, EtherType, IpVersion, ParsedIp, checksum};
+use packet::{Buffer, ETHERNET_HEADER_LEN, EtherType, InsertionPoint, IpVersion, ParsedIp, checksum};
 
 use crate::outer::{Inner, OuterHeader};
 use crate::verdict::DropReason;
@@ -30,9 +30,14 @@ pub(crate) struct Framed {
     pub(crate) pad_length: u8,
 }
 
-/// What ESP adds to a packet, in bytes.
+/// What ESP adds to a packet, in bytes, and what has to be known of the packet for that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
+    /// Length of the packet.
+    length: usize,
+    version: IpVersion,
+    /// Where ESP goes in transport mode.
+    point: InsertionPoint,
     /// Before the payload: outer header, ESP header, IV.
     front: usize,
     /// After it: padding, trailer, ICV.
@@ -53,19 +58,25 @@ impl Room {
     /// mode.
     #[inline]
     pub(crate) fn measure(buffer: &Buffer, parsed: &ParsedIp, outer: Option<&OuterHeader>, layout: EspLayout) -> Result<Self, DropReason> {
-        let total = parsed.total_len();
+        let (length, version, point) = (parsed.total_len(), parsed.version(), parsed.insertion_point());
         let (payload, front) = match outer {
-            Some(outer) => (total, outer.len() + ESP_HEADER + layout.iv),
+            Some(outer) => (length, outer.len() + ESP_HEADER + layout.iv),
             None if parsed.fragment().is_part() => return Err(DropReason::Fragment),
-            None => (total - parsed.insertion_point().offset, ESP_HEADER + layout.iv),
+            None => (length - point.offset, ESP_HEADER + layout.iv),
         };
         let back = usize::from(ipsec::padding_for(payload, layout.alignment)) + ipsec::TRAILER_LENGTH + layout.icv;
-        let total = total + front + back;
-        let v4 = outer.map_or(parsed.version() == IpVersion::V4, OuterHeader::is_v4);
+        let total = length + front + back;
+        let v4 = outer.map_or(version == IpVersion::V4, OuterHeader::is_v4);
         if total > if v4 { MAX_V4 } else { MAX_V6 } || buffer.headroom() < front || buffer.tailroom() < back {
             return Err(DropReason::TooBig);
         }
-        Ok(Self { front, back, payload, icv: layout.icv, total })
+        Ok(Self { length, version, point, front, back, payload, icv: layout.icv, total })
+    }
+
+    /// Length of the packet before ESP.
+    #[inline]
+    pub(crate) const fn length(&self) -> usize {
+        self.length
     }
 }
 
@@ -74,30 +85,21 @@ impl Room {
 ///
 /// # Errors
 /// [`DropReason::TooBig`] if `room` is not this packet's.
-pub(crate) fn encapsulate(
-    buffer: &mut Buffer,
-    l3: usize,
-    parsed: &ParsedIp,
-    outer: Option<&OuterHeader>,
-    room: Room,
-    spi: [u8; 4],
-    sequence: u64,
-) -> Result<Framed, DropReason> {
-    let Room { front, back, payload, icv, total } = room;
+pub(crate) fn encapsulate(buffer: &mut Buffer, l3: usize, outer: Option<&OuterHeader>, room: Room, spi: [u8; 4], sequence: u64) -> Result<Framed, DropReason> {
+    let Room { length, version, point, front, back, payload, icv, total } = room;
     let inner = outer.map(|_| Inner::read(&buffer.as_slice()[l3..]));
     let no_room = |_| DropReason::TooBig;
     buffer.prepend(front).map_err(no_room)?;
     buffer.append(back).map_err(no_room)?;
     let bytes = buffer.as_mut_slice();
     let (esp, next_header) = if let (Some(outer), Some(inner)) = (outer, inner) {
-        bytes.copy_within(front..front + l3, 0);
-        if l3 != 0 && outer.is_v4() != (parsed.version() == IpVersion::V4) {
+        move_link_header(bytes, front, 0, l3);
+        if l3 != 0 && outer.is_v4() != (version == IpVersion::V4) {
             set_ethertype(bytes, l3, outer.is_v4());
         }
         outer.write(&mut bytes[l3..], total, inner, sequence as u16);
-        (outer.len(), parsed.version().protocol().0)
+        (outer.len(), version.protocol().0)
     } else {
-        let point = parsed.insertion_point();
         bytes.copy_within(front..front + l3 + point.offset, 0);
         bytes[l3 + point.pointer] = packet::IpProtocol::ESP.0;
         set_total(&mut bytes[l3..], point.offset, total);
@@ -106,7 +108,7 @@ pub(crate) fn encapsulate(
     let start = l3 + esp;
     bytes[start..start + 4].copy_from_slice(&spi);
     bytes[start + 4..start + 8].copy_from_slice(&(sequence as u32).to_be_bytes());
-    let (text, end) = (l3 + front + parsed.total_len() - payload, bytes.len() - icv);
+    let (text, end) = (l3 + front + length - payload, bytes.len() - icv);
     let trailer = ipsec::write_trailer(&mut bytes[text..end], payload, next_header).map_err(|_| DropReason::TooBig)?;
     Ok(Framed { esp, next_header, pad_length: trailer.pad_length })
 }
@@ -142,10 +144,22 @@ pub(crate) fn strip_transport(buffer: &mut Buffer, l3: usize, pointer: usize, pa
 pub(crate) fn strip_tunnel(buffer: &mut Buffer, l3: usize, start: usize, length: usize, v4: bool) {
     buffer.truncate(start + length);
     let removed = start - l3;
-    buffer.as_mut_slice().copy_within(..l3, removed);
+    move_link_header(buffer.as_mut_slice(), 0, removed, l3);
     buffer.trim_front(removed);
     if l3 != 0 {
         set_ethertype(buffer.as_mut_slice(), l3, v4);
+    }
+}
+
+/// Moves a link header of `length` bytes. Nearly all are as long as Ethernet's without tags: a move of a known length is no call.
+#[inline]
+fn move_link_header(bytes: &mut [u8], from: usize, to: usize, length: usize) {
+    if length == ETHERNET_HEADER_LEN {
+        let mut header = [0; ETHERNET_HEADER_LEN];
+        header.copy_from_slice(&bytes[from..from + ETHERNET_HEADER_LEN]);
+        bytes[to..to + ETHERNET_HEADER_LEN].copy_from_slice(&header);
+    } else {
+        bytes.copy_within(from..from + length, to);
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::MutexGuard;
 
 use crate::event::AuditEvent;
 use crate::framing::{Payload, strip_transport, strip_tunnel};
-use crate::lane::{CHUNK, Carried, TransportLane, read_frame};
+use crate::lane::{CHUNK, TransportLane, as_announced, ip_at};
 use crate::lifetime::Life;
 use crate::outbound::flow;
 use crate::outer::{Inner, merge_ecn};
@@ -194,29 +194,25 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     fn look(&mut self, item: &mut Item<'a, P>, nbl: &NetBufferList, locked: &mut Locked<'a>) -> Step<'a, P> {
         let frame = nbl.buffer.as_slice();
         let first = item.depth == 0;
-        let parsed = if first {
-            match read_frame(self.shared.medium, frame) {
-                Carried::Ip(l3, parsed) => {
-                    (item.l3, item.length) = (l3, parsed.total_len());
-                    item.addresses = Some((parsed.src(), parsed.dst()));
-                    parsed
-                }
-                Carried::Bad(l3) => {
-                    item.length = frame.len().saturating_sub(l3);
-                    return Step::End(Verdict::Dropped(DropReason::Malformed));
-                }
-                Carried::Other => return Step::End(self.clear(item, self.snapshot.spd.non_ip)),
-            }
-        } else {
-            match ParsedIp::parse(&frame[item.l3..]) {
-                Ok(parsed) => parsed,
-                Err(_) => return Step::End(Verdict::Dropped(DropReason::Malformed)),
-            }
+        let mut announced = None;
+        if first {
+            let Some((l3, version)) = ip_at(self.shared.medium, frame) else {
+                return Step::End(self.clear(item, self.snapshot.spd.non_ip));
+            };
+            (item.l3, item.length, announced) = (l3, frame.len().saturating_sub(l3), version);
+        }
+        let parsed = ParsedIp::parse(frame.get(item.l3..).unwrap_or_default());
+        let Some(parsed) = as_announced(&parsed, announced) else {
+            return Step::End(Verdict::Dropped(DropReason::Malformed));
         };
-        match self.find(&parsed, frame, item.l3) {
-            Found::Sa(handle, sa, low) => self.layer(item, frame, &parsed, (handle, sa, low), locked),
+        if first {
+            item.length = parsed.total_len();
+            item.addresses = Some((parsed.src(), parsed.dst()));
+        }
+        match self.find(parsed, frame, item.l3) {
+            Found::Sa(handle, sa, low) => self.layer(item, frame, parsed, (handle, sa, low), locked),
             Found::Not(reason) => Step::End(Verdict::Dropped(reason)),
-            Found::Nothing if first => Step::End(self.clear(item, self.snapshot.spd.inbound_clear(&flow(&parsed)))),
+            Found::Nothing if first => Step::End(self.clear(item, self.snapshot.spd.inbound_clear(&flow(parsed)))),
             Found::Nothing => Step::End(Verdict::Delivered),
         }
     }
@@ -449,15 +445,18 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
                 let class = Inner::read(&bytes[item.l3..]).traffic_class;
                 let inner = &mut bytes[start..start + length];
                 // Padding for traffic flow confidentiality follows the inner packet (RFC 4303 section 2.7).
-                let total = ParsedIp::parse(inner).map_err(|_| malformed)?.total_len();
-                if !merge_ecn(class, inner) {
+                let parsed = ParsedIp::parse(inner);
+                let parsed = parsed.as_ref().map_err(|_| malformed)?;
+                if !merge_ecn(class, inner) || !sa.selects(|| flow(parsed)) {
                     return Err(DropReason::Policy);
                 }
-                strip_tunnel(&mut nbl.buffer, item.l3, start, total, announced == IpProtocol::IPV4);
+                strip_tunnel(&mut nbl.buffer, item.l3, start, parsed.total_len(), announced == IpProtocol::IPV4);
+                return Ok(());
             }
         }
-        let parsed = ParsedIp::parse(&nbl.buffer.as_slice()[item.l3..]).map_err(|_| malformed)?;
-        if sa.selects(&flow(&parsed)) { Ok(()) } else { Err(DropReason::Policy) }
+        let parsed = ParsedIp::parse(&nbl.buffer.as_slice()[item.l3..]);
+        let parsed = parsed.as_ref().map_err(|_| malformed)?;
+        if sa.selects(|| flow(parsed)) { Ok(()) } else { Err(DropReason::Policy) }
     }
 
     /// Counts an authentic packet for its SA's lifetime, and tells the control side what it must know.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use ipsec::{Provider, Scratch};
 use ndis::NblBatch;
-use packet::{EthernetFrame, EthernetKind, Medium, ParsedIp};
+use packet::{EthernetFrame, EthernetKind, IpVersion, Medium, ParseError, ParsedIp};
 
 use crate::event::AuditEvent;
 use crate::sa::Sa;
@@ -83,33 +83,25 @@ impl<P: Provider> TransportLane<P> {
     }
 }
 
-/// What a frame carries.
-pub(crate) enum Carried {
-    /// Something other than IP, or IP in a way in which it is left alone.
-    Other,
-    /// What its link header calls IP begins here, and cannot be read as such.
-    Bad(usize),
-    /// An IP packet, which begins here.
-    Ip(usize, ParsedIp),
+/// Where the IP header of a frame begins, and which IP version its link header announces; `None` if it carries something other than IP, or IP in a way in
+/// which it is left alone.
+#[inline]
+pub(crate) fn ip_at(medium: Medium, frame: &[u8]) -> Option<(usize, Option<IpVersion>)> {
+    match medium {
+        Medium::Ip => Some((0, None)),
+        Medium::Ethernet => {
+            let ethernet = EthernetFrame::new(frame).ok()?;
+            // An LLC/SNAP frame carries its length, which protection would change: it is left alone.
+            let EthernetKind::Type(ethertype) = ethernet.kind() else { return None };
+            let version = ethertype.ip_version()?;
+            Some((ethernet.l3_offset(), Some(version)))
+        }
+    }
 }
 
-/// Reads a frame as far as the end of its IP headers.
+/// A packet that could be read, and is of the version that its link header announces: who reads the link header and who reads the packet's first byte must
+/// see the same packet. By reference, because a packet that was just read is costly to move.
 #[inline]
-pub(crate) fn read_frame(medium: Medium, frame: &[u8]) -> Carried {
-    let (l3, announced) = match medium {
-        Medium::Ip => (0, None),
-        Medium::Ethernet => match EthernetFrame::new(frame) {
-            // An LLC/SNAP frame carries its length, which protection would change: it is left alone.
-            Ok(ethernet) => match ethernet.kind() {
-                EthernetKind::Type(ethertype) if ethertype.ip_version().is_some() => (ethernet.l3_offset(), ethertype.ip_version()),
-                _ => return Carried::Other,
-            },
-            Err(_) => return Carried::Other,
-        },
-    };
-    match frame.get(l3..).map(ParsedIp::parse) {
-        // Who reads the link header and who reads the packet's first byte must see the same packet.
-        Some(Ok(parsed)) if announced.is_none_or(|version| version == parsed.version()) => Carried::Ip(l3, parsed),
-        _ => Carried::Bad(l3),
-    }
+pub(crate) fn as_announced(parsed: &Result<ParsedIp, ParseError>, announced: Option<IpVersion>) -> Option<&ParsedIp> {
+    parsed.as_ref().ok().filter(|parsed| announced.is_none_or(|version| version == parsed.version()))
 }

@@ -8,7 +8,7 @@ use packet::{FrameBatch, ParsedIp, Time};
 use sa_table::Handle;
 
 use crate::framing::{EspLayout, Room, encapsulate};
-use crate::lane::{CHUNK, Carried, TransportLane, read_frame};
+use crate::lane::{CHUNK, TransportLane, as_announced, ip_at};
 use crate::lifetime::Life;
 use crate::sa::{Role, Sa};
 use crate::selector::Flow;
@@ -84,8 +84,9 @@ struct Plan<'a, P: Provider> {
     place: usize,
     handle: Handle,
     sa: &'a Sa<P>,
-    parsed: ParsedIp,
     room: Room,
+    /// Whether the NIC takes packets with such headers.
+    covered: bool,
     /// 0: it got none.
     sequence: u64,
 }
@@ -116,16 +117,13 @@ impl<P: Provider> TransportLane<P> {
             let mut stage = Stage { shared, counters: &counters.outbound, news, now: cx.now };
             let guard = sad.enter();
             let mut plans: ArrayVec<Plan<'_, P>, CHUNK> = ArrayVec::new();
-            for frame in incoming.by_ref().take(CHUNK) {
-                let mut nbl = NetBufferList::from_frame(frame, 0);
-                let place = batch.len();
-                if let Some(plan) = stage.decide(snapshot, &guard, &mut nbl, place) {
-                    plans.push(plan);
-                }
-                batch.push(nbl);
-            }
+            batch.extend(incoming.by_ref().take(CHUNK).map(|frame| NetBufferList::from_frame(frame, 0)));
             if batch.len() == base {
                 break;
+            }
+            // Looked at where they stay: a list that is moved right after it was written costs more than its packet takes to be read.
+            for (place, nbl) in (base..).zip(&mut batch[base..]) {
+                stage.decide(snapshot, &guard, nbl, place, &mut plans);
             }
             stage.number(&mut plans, &mut batch);
             stage.frame(&plans, &mut batch);
@@ -286,27 +284,29 @@ impl<P: Provider> TransportLane<P> {
 }
 
 impl<'a, P: Provider> Stage<'a, P> {
-    /// First stage: what policy does with a packet. `None`: its mark says it all.
-    fn decide(&mut self, snapshot: &Snapshot, guard: &'a sa_table::Guard<'_, Sa<P>>, nbl: &mut NetBufferList, place: usize) -> Option<Plan<'a, P>> {
+    /// First stage: what policy does with a packet. Without a plan its mark says it all.
+    fn decide(
+        &mut self,
+        snapshot: &Snapshot,
+        guard: &'a sa_table::Guard<'_, Sa<P>>,
+        nbl: &mut NetBufferList,
+        place: usize,
+        plans: &mut ArrayVec<Plan<'a, P>, CHUNK>,
+    ) {
         let frame = nbl.buffer.as_slice();
         let length = frame.len();
-        let (l3, parsed) = match read_frame(self.shared.medium, frame) {
-            Carried::Ip(l3, parsed) => (l3, parsed),
-            other => {
-                let (length, work) = match other {
-                    Carried::Bad(l3) => (length.saturating_sub(l3), Work::Dropped(DropReason::Malformed)),
-                    _ if snapshot.spd.non_ip == Action::Bypass => (length, Work::Clear),
-                    _ => (length, Work::Dropped(DropReason::Policy)),
-                };
-                self.counters.seen.add(length);
-                Mark { work, ..Mark::clear(length) }.write(nbl);
-                return None;
-            }
+        let Some((l3, announced)) = ip_at(self.shared.medium, frame) else {
+            let work = if snapshot.spd.non_ip == Action::Bypass { Work::Clear } else { Work::Dropped(DropReason::Policy) };
+            return self.unread(nbl, length, work);
+        };
+        let parsed = ParsedIp::parse(frame.get(l3..).unwrap_or_default());
+        let Some(parsed) = as_announced(&parsed, announced) else {
+            return self.unread(nbl, length.saturating_sub(l3), Work::Dropped(DropReason::Malformed));
         };
         nbl.l3_offset = l3 as u16;
         let mut mark = Mark::clear(parsed.total_len());
         self.counters.seen.add(parsed.total_len());
-        let (sa, work) = match snapshot.spd.outbound(&flow(&parsed)) {
+        let (sa, work) = match snapshot.spd.outbound_packet(|| flow(parsed)) {
             Action::Bypass => (None, Work::Clear),
             Action::Discard => (None, Work::Dropped(DropReason::Policy)),
             Action::Protect(handle) => match handle.and_then(|handle| Some((handle, guard.get(handle)?))) {
@@ -318,31 +318,38 @@ impl<'a, P: Provider> Stage<'a, P> {
         mark.work = work;
         let Some((handle, sa)) = sa else {
             mark.write(nbl);
-            return None;
+            return;
         };
         mark.sa = Some(handle);
         // The link's padding would be protected, too.
         nbl.buffer.trim_back(parsed.padding_len());
-        let Role::Outbound { outer, .. } = &sa.role else { return None };
+        let Role::Outbound { outer, .. } = &sa.role else { return };
         let layout = EspLayout { iv: sa.esp.iv_length(), icv: sa.esp.icv_length(), alignment: sa.esp.alignment() };
         // Before it gets a number: a packet that cannot be protected spends none, and counts for no lifetime.
-        match Room::measure(&nbl.buffer, &parsed, outer.as_ref(), layout) {
+        match Room::measure(&nbl.buffer, parsed, outer.as_ref(), layout) {
             Ok(room) => {
                 mark.write(nbl);
-                Some(Plan { place, handle, sa, parsed, room, sequence: 0 })
+                let covered = outer.is_some() || self.shared.capabilities.cover(parsed);
+                plans.push(Plan { place, handle, sa, room, covered, sequence: 0 });
             }
             Err(reason) => {
                 mark.work = Work::Dropped(reason);
                 mark.write(nbl);
-                None
             }
         }
+    }
+
+    /// A frame without an IP packet that can be read: counted, and marked with what becomes of it.
+    #[cold]
+    fn unread(&mut self, nbl: &mut NetBufferList, length: usize, work: Work) {
+        self.counters.seen.add(length);
+        Mark { work, ..Mark::clear(length) }.write(nbl);
     }
 
     /// Second stage: lifetimes, and sequence numbers with one atomic addition for a run of packets of one SA. Plans that get none leave the list.
     fn number(&mut self, plans: &mut ArrayVec<Plan<'a, P>, CHUNK>, batch: &mut NblBatch) {
         plans.retain(|plan| {
-            let refused = match plan.sa.lifetime.admit(plan.parsed.total_len() as u64, self.now) {
+            let refused = match plan.sa.lifetime.admit(plan.room.length() as u64, self.now) {
                 Life::Good => return true,
                 life @ Life::SoftReached => {
                     self.news.push(LaneNews::Life(plan.handle, life));
@@ -375,10 +382,10 @@ impl<'a, P: Provider> Stage<'a, P> {
                 run.iter_mut().map_while(|plan| sequence.take(1).ok().map(|number| plan.sequence = number)).count()
             };
             let (carried, left) = run.split_at(numbered);
-            let bytes = carried.iter().map(|plan| plan.parsed.total_len() as u64).sum();
+            let bytes = carried.iter().map(|plan| plan.room.length() as u64).sum();
             sa.lifetime.account(numbered as u64, bytes);
             for plan in left {
-                sa.lifetime.release(plan.parsed.total_len() as u64);
+                sa.lifetime.release(plan.room.length() as u64);
             }
             if let Some(last) = carried.last() {
                 self.watch(handle, sa, last.sequence);
@@ -449,7 +456,7 @@ impl<'a, P: Provider> Stage<'a, P> {
             let nbl = &mut batch[plan.place];
             let (sa, l3) = (plan.sa, usize::from(nbl.l3_offset));
             let Role::Outbound { outer, .. } = &sa.role else { continue };
-            let framed = match encapsulate(&mut nbl.buffer, l3, &plan.parsed, outer.as_ref(), plan.room, sa.spi.to_be_bytes(), plan.sequence) {
+            let framed = match encapsulate(&mut nbl.buffer, l3, outer.as_ref(), plan.room, sa.spi.to_be_bytes(), plan.sequence) {
                 Ok(framed) => framed,
                 Err(reason) => {
                     mark_dropped(nbl, reason);
@@ -458,7 +465,7 @@ impl<'a, P: Provider> Stage<'a, P> {
             };
             let mut mark = Mark::read(nbl);
             mark.esp = (l3 + framed.esp) as u16;
-            let handle = sa.offload_handle().filter(|_| outer.is_some() || self.shared.capabilities.cover(&plan.parsed));
+            let handle = sa.offload_handle().filter(|_| plan.covered);
             if let Some(handle) = handle
                 && self.certain(plan)
                 && let Ok(esp_header_offset) = u8::try_from(framed.esp / 4)
@@ -512,7 +519,8 @@ fn refused<K>(jobs: &[SealJob<'_, K>], owners: &[usize]) -> ArrayVec<usize, CHUN
     jobs.iter().zip(owners).filter(|(job, _)| !job.verdict.is_good()).map(|(_, &owner)| owner).collect()
 }
 
-/// What selectors look at.
+/// What selectors look at. A call of its own, so that no packet pays for it whose policy has no selectors.
+#[inline(never)]
 pub(crate) fn flow(parsed: &ParsedIp) -> Flow {
     Flow { source: parsed.src(), destination: parsed.dst(), protocol: parsed.protocol(), ports: parsed.ports() }
 }

@@ -38,6 +38,8 @@ impl Inner {
 pub(crate) struct OuterHeader {
     bytes: [u8; 40],
     length: u8,
+    /// IPv4: sum of the words in `bytes`.
+    sum: u32,
 }
 
 impl OuterHeader {
@@ -59,7 +61,8 @@ impl OuterHeader {
             bytes[24..40].copy_from_slice(destination.as_bytes());
             40
         };
-        Self { bytes, length }
+        let sum = bytes[..usize::from(length)].as_chunks().0.iter().map(|&word| u32::from(u16::from_be_bytes(word))).sum();
+        Self { bytes, length, sum }
     }
 
     /// Length in bytes: 20 or 40.
@@ -79,16 +82,22 @@ impl OuterHeader {
     /// DSCP and ECN are the inner ones (RFC 6040, normal mode), and so is DF. `identification` matters only to routers that fragment.
     #[inline]
     pub(crate) fn write(&self, out: &mut [u8], total: usize, inner: Inner, identification: u16) {
-        let header = &mut out[..self.len()];
-        header.copy_from_slice(&self.bytes[..self.len()]);
         if self.is_v4() {
+            let header = &mut out[..20];
+            header.copy_from_slice(&self.bytes[..20]);
+            let (total, flags) = (total as u16, if inner.dont_fragment { 0x4000_u16 } else { 0 });
             header[1] = inner.traffic_class;
-            header[2..4].copy_from_slice(&(total as u16).to_be_bytes());
+            header[2..4].copy_from_slice(&total.to_be_bytes());
             header[4..6].copy_from_slice(&identification.to_be_bytes());
-            header[6] = if inner.dont_fragment { 0x40 } else { 0 };
-            let sum = checksum::checksum(header);
-            header[10..12].copy_from_slice(&sum.to_be_bytes());
+            header[6..8].copy_from_slice(&flags.to_be_bytes());
+            // From what each packet brings, and not from the header: to read back at once what was just written in pieces stalls.
+            let sum = self.sum + u32::from(inner.traffic_class) + u32::from(total) + u32::from(identification) + u32::from(flags);
+            let sum = (sum & 0xffff) + (sum >> 16);
+            let sum = (sum & 0xffff) + (sum >> 16);
+            header[10..12].copy_from_slice(&(!sum as u16).to_be_bytes());
         } else {
+            let header = &mut out[..40];
+            header.copy_from_slice(&self.bytes[..40]);
             header[0] |= inner.traffic_class >> 4;
             header[1] = inner.traffic_class << 4;
             header[4..6].copy_from_slice(&((total - 40) as u16).to_be_bytes());

@@ -28,8 +28,13 @@ pub struct Policy {
 }
 
 impl Policy {
-    fn matches(&self, direction: Direction, flow: &Flow) -> bool {
-        self.direction == direction && (self.selectors.is_empty() || self.selectors.iter().any(|selector| selector.matches(flow)))
+    #[inline]
+    fn matches(&self, direction: Direction, flow: impl FnOnce() -> Flow) -> bool {
+        self.direction == direction
+            && (self.selectors.is_empty() || {
+                let flow = flow();
+                self.selectors.iter().any(|selector| selector.matches(&flow))
+            })
     }
 }
 
@@ -69,17 +74,24 @@ impl Spd {
     /// What the first policy about an outbound packet says.
     #[inline]
     pub fn outbound(&self, flow: &Flow) -> Action {
+        self.outbound_packet(|| *flow)
+    }
+
+    /// The same; `flow` is asked for only by policies that have selectors.
+    #[inline]
+    pub(crate) fn outbound_packet(&self, flow: impl Fn() -> Flow) -> Action {
         self.first(Direction::Outbound, flow).unwrap_or(self.default_outbound)
     }
 
     /// What the first policy about a packet that came in without protection says.
     #[inline]
     pub fn inbound_clear(&self, flow: &Flow) -> Action {
-        self.first(Direction::Inbound, flow).unwrap_or(self.default_inbound)
+        self.first(Direction::Inbound, || *flow).unwrap_or(self.default_inbound)
     }
 
-    fn first(&self, direction: Direction, flow: &Flow) -> Option<Action> {
-        self.policies.iter().find(|policy| policy.matches(direction, flow)).map(|policy| policy.action)
+    #[inline]
+    fn first(&self, direction: Direction, flow: impl Fn() -> Flow) -> Option<Action> {
+        self.policies.iter().find(|policy| policy.matches(direction, &flow)).map(|policy| policy.action)
     }
 }
 
