@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ipsec::Crypto;
 use ndis::{AdapterState, Datapath, Filter, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, Registry, Stack, StackError, StatusIndication};
-use nic::{NicCounters, NicDriver, NicParameters, SoftwareEngine};
+use nic::{DeletePolicy, NicCounters, NicDriver, NicParameters, SoftwareEngine};
 use packet::{BufferPool, FrameBatch, Medium, Time};
 use sa_table::{Handle, SEED_WORDS, Seed};
 use transport::{ClearPolicy, InboundBatch, SaError, SaParameters, Transport, TransportConfig, TransportLane};
@@ -31,6 +31,8 @@ pub struct HostConfig {
     pub capacity: usize,
     /// SA bundles that the NIC holds.
     pub nic_capacity: u32,
+    /// When the NIC asks for the deletion of SAs.
+    pub delete_policy: DeletePolicy,
     /// Largest IP packet, in bytes.
     pub mtu: u32,
     /// Whether SPIs 1 to 255 are taken, by NIC and transport.
@@ -50,6 +52,7 @@ impl Default for HostConfig {
             clear: ClearPolicy::Decide,
             capacity: 65_536,
             nic_capacity: nic::DEFAULT_CAPACITY,
+            delete_policy: DeletePolicy::default(),
             mtu: 1500,
             reserved_spis: false,
             filters: Vec::new(),
@@ -98,6 +101,7 @@ impl Host {
             medium: config.medium,
             mtu: config.mtu,
             reserved_spis: config.reserved_spis,
+            delete_policy: config.delete_policy,
             ..NicParameters::new(ADAPTER)
         };
         // Asked once here, so that the factory, which cannot fail, does not meet a capacity that is refused.
