@@ -51,6 +51,9 @@ enum Command {
     ///
     /// Each packet goes under the first SA, in the order of the file, whose selectors fit it. A packet that no SA selects, and what is not IP, is not
     /// written, nor are packets that the snap length has cut. Times are kept. Each SA begins with a random IV mask of its own.
+    ///
+    /// Record with segmentation offload off (ethtool -K DEVICE tso off gso off): what a host records with it on was never on the wire; packets with an
+    /// IPv4 total length of 0 are malformed, and those for which IP has no room once they are protected are too big.
     #[command(after_help = PROTECT_EXAMPLES)]
     Protect {
         #[command(flatten)]
@@ -61,7 +64,8 @@ enum Command {
         /// Derives the IV masks from these 1 to 32 bytes, so that the same input gives the same output. For tests only: IVs repeat with every run.
         #[arg(long, value_name = "HEX")]
         iv_seed: Option<IvSeed>,
-        /// Writes the keys into OUT, for viewers to decrypt it. Only in pcapng; the file is then readable by its owner only.
+        /// Writes the keys into OUT, for viewers to decrypt it. Only in pcapng; the file is then readable by its owner only. A run that is interrupted
+        /// leaves its temporary file (.OUT.*.part, as private) in OUT's directory, with the keys in it: remove it.
         #[arg(long)]
         decryption_secrets: bool,
     },
@@ -69,6 +73,9 @@ enum Command {
     ///
     /// OUT gets the packets that were delivered, in order, with their times. Packets that match no SA, and those that are dropped, are not written; that
     /// some are dropped is no failure.
+    ///
+    /// Record with segmentation and receive offload off (ethtool -K DEVICE tso off gso off gro off lro off): what a host records with them on was never on
+    /// the wire; packets with an IPv4 total length of 0, for instance, are malformed.
     #[command(after_help = OPEN_EXAMPLES)]
     Open {
         #[command(flatten)]
@@ -76,7 +83,7 @@ enum Command {
         /// Size of the replay window of every SA, in place of what the file says: 0 to 65536 packets, or off.
         #[arg(long, value_name = "N|off", value_parser = replay_window)]
         replay_window: Option<u32>,
-        /// Writes a line of JSON for each packet of IN; - is standard output.
+        /// Writes a line of JSON for each packet of IN; - is standard output. The file appears when it is complete.
         #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
     },
@@ -87,10 +94,12 @@ struct Common {
     /// The SAs, in TOML; - is standard input.
     #[arg(long, value_name = "SAFILE")]
     sa: PathBuf,
-    /// The capture to read (pcap or pcapng); - is standard input.
+    /// The capture to read (pcap or pcapng); - is standard input. If it is damaged, or ends within a packet, everything before that is worked through and
+    /// written, and the exit code is 1.
     #[arg(value_name = "IN")]
     input: PathBuf,
-    /// The capture to write: pcap for the suffixes .pcap, .cap and .dmp, otherwise pcapng; - is standard output.
+    /// The capture to write: pcap for the suffixes .pcap, .cap and .dmp, otherwise pcapng; - is standard output. Packets with and without Ethernet headers
+    /// together need pcapng. A file appears when it is complete.
     #[arg(value_name = "OUT")]
     output: PathBuf,
     /// Writes the counts as JSON to standard output, not as text to standard error.
@@ -105,6 +114,26 @@ struct Common {
     /// Switches the adapter's IPsec offload off by its keyword, so that everything is done in software.
     #[arg(long)]
     no_offload: bool,
+}
+
+fn is_stream(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Whether both are one place in the file system, whatever is there.
+fn is_same_path(path: &Path, other: &Path) -> bool {
+    let same = |path: &Path, other: &Path| path.canonicalize().is_ok_and(|path| other.canonicalize().is_ok_and(|other| path == other));
+    !is_stream(path) && (path == other || same(path, other))
+}
+
+#[cfg(unix)]
+fn is_character_device(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| std::os::unix::fs::FileTypeExt::is_char_device(&metadata.file_type()))
+}
+
+#[cfg(not(unix))]
+fn is_character_device(_: &Path) -> bool {
+    false
 }
 
 fn replay_window(text: &str) -> Result<u32, String> {
@@ -149,7 +178,6 @@ impl Common {
 
     /// No file is read and written at once, or twice; no stream has two uses.
     fn check(&self, report: Option<&Path>) -> Result<(), Failure> {
-        let is_stream = |path: &Path| path.as_os_str() == "-";
         if is_stream(&self.input) && is_stream(&self.sa) {
             return Err(Failure::usage("IN and the SA file cannot both be standard input"));
         }
@@ -163,7 +191,9 @@ impl Common {
             let others = [(self.input.as_path(), "IN"), (self.sa.as_path(), "the SA file")].into_iter().chain(written[..number].iter().flatten().copied());
             for (other, other_name) in others {
                 let is_same = is_same_file(path, other).map_err(|error| Failure::failed(format_args!("{}: {error}", path.display())))?;
-                if is_same || (path == other && !is_stream(path) && !path.exists()) {
+                // Also one that is not there yet, and a pipe or device, out of which would come what went in. Two outputs can go to /dev/null.
+                let is_written_twice = ["OUT", "the report"].contains(&other_name);
+                if is_same || (is_same_path(path, other) && !(is_written_twice && is_character_device(path))) {
                     return Err(Failure::usage(format_args!("{}: {name} and {other_name} are the same file", path.display())));
                 }
             }
@@ -185,12 +215,21 @@ impl Common {
     }
 
     fn conclude(&self, result: Result<Outcome, PcapError>) -> Result<(), Failure> {
-        match result {
-            Ok(outcome) if self.json => output::print_json(&outcome),
-            Ok(outcome) => {
+        let show = |outcome: &Outcome| {
+            if self.json {
+                output::print_json(outcome)
+            } else {
                 output::inform(&outcome.to_string());
                 Ok(())
             }
+        };
+        match result {
+            Ok(outcome) => show(&outcome),
+            Err(PcapError::Damaged { error, outcome }) => match show(&outcome) {
+                // It stays a failure when nobody looks at the counts.
+                Ok(()) | Err(Failure::BrokenPipe) => Err(Failure::failed(error)),
+                failed => failed,
+            },
             Err(error) if error.is_broken_pipe() => Err(Failure::BrokenPipe),
             Err(error) => Err(Failure::failed(error)),
         }

@@ -1,6 +1,6 @@
 //! Packets of a capture as frames for the host, and frames of the host as packets of a capture.
 
-use link::capture::{CaptureError, CaptureInterface, CaptureReader, CaptureWriter, CapturedFrame, Network};
+use link::capture::{CaptureError, CaptureFormat, CaptureInterface, CaptureReader, CaptureWriter, CapturedFrame, Network, Problem};
 use packet::{BufferPool, ETHERNET_HEADER_LEN, EtherType, EthernetRepr, Frame, FrameBatch, IpVersion, MacAddress, Medium};
 use transport::{DropReason, Verdict};
 
@@ -25,19 +25,32 @@ pub(super) struct Aside {
 pub(super) struct Packets {
     /// Those for the host.
     pub(super) frames: FrameBatch,
-    /// Those that are nothing for it: cut by the snap length, or something without an Ethernet header that is not IP.
+    /// Those that are nothing for it: cut by the snap length, of a link type that is not understood, or something without an Ethernet header that is not
+    /// IP.
     pub(super) aside: Vec<Aside>,
-    /// What the first packet of the capture began with.
+    /// What the first packet began with whose link type is understood.
     pub(super) medium: Option<Medium>,
+    /// What is wrong with the first packet whose link type is not understood.
+    unknown: Option<CaptureError>,
+    /// Why there is nothing behind the packets that were read.
+    damage: Option<CaptureError>,
 }
 
 impl Packets {
-    /// Reads up to `batch` packets in place of those that are here. Returns whether there were any.
-    pub(super) fn read(&mut self, reader: &mut CaptureReader, pool: &mut BufferPool, batch: usize) -> Result<bool, CaptureError> {
+    /// Reads up to `batch` packets in place of those that are here. Returns whether there were any: also those before a damage come first, and
+    /// [`Self::end`] says what is wrong.
+    pub(super) fn read(&mut self, reader: &mut CaptureReader, pool: &mut BufferPool, batch: usize) -> bool {
         self.frames.clear();
         self.aside.clear();
-        while self.frames.len() + self.aside.len() < batch {
-            let Some(captured) = reader.next_frame(pool)? else { break };
+        while self.damage.is_none() && self.frames.len() + self.aside.len() < batch {
+            let captured = match reader.next_frame(pool) {
+                Ok(Some(captured)) => captured,
+                Ok(None) => break,
+                Err(error) => {
+                    self.note(error, reader.format());
+                    continue;
+                }
+            };
             self.medium.get_or_insert(captured.medium);
             let number = captured.frame.tag;
             match for_host(captured) {
@@ -48,7 +61,30 @@ impl Packets {
                 }
             }
         }
-        Ok(!self.frames.is_empty() || !self.aside.is_empty())
+        !self.frames.is_empty() || !self.aside.is_empty()
+    }
+
+    /// A packet of an unknown link type is dropped, because the next one may have another; in a pcap file all have the same.
+    fn note(&mut self, error: CaptureError, format: CaptureFormat) {
+        match (&error.problem, error.packet) {
+            (Problem::LinkType { .. }, Some(number)) if format == CaptureFormat::Pcapng => {
+                self.aside.push(Aside { number, verdict: Verdict::Dropped(DropReason::Unsupported) });
+                self.unknown.get_or_insert(error);
+            }
+            _ => self.damage = Some(error),
+        }
+    }
+
+    /// How the capture ended, once nothing more was read: the damage that it ended in, if it did.
+    ///
+    /// # Errors
+    /// There were packets, and none of them of a link type that is understood.
+    pub(super) fn end(self) -> Result<Option<CaptureError>, CaptureError> {
+        match (self.medium, self.unknown, self.damage) {
+            (None, Some(unknown), _) => Err(unknown),
+            (.., Some(unknown)) if matches!(unknown.problem, Problem::LinkType { .. }) => Err(unknown),
+            (.., damage) => Ok(damage),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use ipsec::Crypto;
 use link::capture::{CaptureError, CaptureFormat, CaptureOptions, CaptureReader, CaptureWriter, Secrets};
 use ndis::{Direction, Keyword, MemoryRegistry};
+use nic::DeletePolicy;
 use packet::Time;
 use sa_table::Handle;
 use transport::{ClearPolicy, SaError};
@@ -52,6 +53,14 @@ pub enum PcapError {
     /// A capture cannot be read or written.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// The input is damaged, or ends within a packet. What comes before has been worked through, and the outputs hold it.
+    #[error("{error}")]
+    Damaged {
+        /// What is wrong, and where.
+        error: CaptureError,
+        /// What became of the packets before.
+        outcome: Box<Outcome>,
+    },
     /// The report cannot be written.
     #[error("{}: cannot write: {error}", .file.display())]
     Report {
@@ -108,6 +117,8 @@ fn host(options: &PcapOptions, clear: ClearPolicy, bundles: usize) -> Result<Hos
         capacity: bundles.max(64),
         // Whatever a capture holds fits an adapter for which no packet is too large.
         mtu: 65_535,
+        // Who reads the report wants to know what the NIC says, up to the last number: nobody is there to replace an SA that nears its end.
+        delete_policy: DeletePolicy::Never,
         reserved_spis: options.reserved_spi,
         ..HostConfig::default()
     })
@@ -122,6 +133,14 @@ fn add_sas(host: &Host, file: SaFile, name: &Path, direction: Direction) -> Resu
             added.map_err(|error| PcapError::Sa { file: name.display().to_string(), position: bundle.position, error })
         })
         .collect()
+}
+
+/// What a run ends with, its outputs being complete.
+fn conclude(outcome: Outcome, damage: Option<CaptureError>) -> Result<Outcome, PcapError> {
+    match damage {
+        None => Ok(outcome),
+        Some(error) => Err(PcapError::Damaged { error, outcome: Box::new(outcome) }),
+    }
 }
 
 fn reader(options: &PcapOptions) -> Result<CaptureReader, PcapError> {

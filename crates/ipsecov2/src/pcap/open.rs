@@ -1,9 +1,9 @@
 //! A capture's packets through the inbound way.
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
+use link::capture::CaptureOutput;
 use ndis::Direction;
 use packet::{FrameBatch, Time};
 use transport::{ClearPolicy, InboundBatch};
@@ -30,7 +30,8 @@ pub struct OpenOptions {
 /// times, without their protection.
 ///
 /// # Errors
-/// [`PcapError`]; an output that is an ordinary file does not appear then. Packets that were dropped are no error.
+/// [`PcapError`]; an output, or report, that is an ordinary file does not appear then, unless it is [`PcapError::Damaged`]. Packets that were dropped are
+/// no error.
 pub fn open(options: &PcapOptions, special: &OpenOptions, mut file: SaFile, name: &Path) -> Result<Outcome, PcapError> {
     let mut inbound = 0;
     for bundle in file.bundles.iter_mut().filter(|bundle| bundle.parameters.direction == Direction::Inbound) {
@@ -52,7 +53,7 @@ pub fn open(options: &PcapOptions, special: &OpenOptions, mut file: SaFile, name
     let mut declared = false;
     let mut now = Time::ZERO;
     let mut lost = 0;
-    while packets.read(&mut reader, host.pool(), options.batch)? {
+    while packets.read(&mut reader, host.pool(), options.batch) {
         if let (false, Some(medium)) = (declared, packets.medium) {
             input::declare(&mut writer, medium)?;
             declared = true;
@@ -71,6 +72,7 @@ pub fn open(options: &PcapOptions, special: &OpenOptions, mut file: SaFile, name
     if lost != 0 {
         return Err(PcapError::Lost { packets: lost });
     }
+    let damage = packets.end()?;
     let counts = host.transport().inbound();
     let written = writer.packets();
     let sas = outcome::sas(host.transport(), &sas);
@@ -78,22 +80,18 @@ pub fn open(options: &PcapOptions, special: &OpenOptions, mut file: SaFile, name
         report.finish()?;
     }
     writer.finish()?;
-    Ok(Outcome::new(SCHEMA, &counts, &asides, written, sas))
+    super::conclude(Outcome::new(SCHEMA, &counts, &asides, written, sas), damage)
 }
 
-/// The report that is being written.
+/// The report that is being written, which appears under its name when it is complete.
 struct Report {
     file: PathBuf,
-    out: BufWriter<Box<dyn Write>>,
+    out: BufWriter<CaptureOutput>,
 }
 
 impl Report {
     fn create(path: &Path) -> Result<Self, PcapError> {
-        let out: Box<dyn Write> = if path.as_os_str() == "-" {
-            Box::new(io::stdout())
-        } else {
-            Box::new(File::create(path).map_err(|error| PcapError::Report { file: path.to_owned(), error })?)
-        };
+        let out = CaptureOutput::create(path, false).map_err(|error| PcapError::Report { file: path.to_owned(), error })?;
         Ok(Self { file: path.to_owned(), out: BufWriter::with_capacity(64 * 1024, out) })
     }
 
@@ -114,7 +112,8 @@ impl Report {
         written.map_err(|error| PcapError::Report { file: self.file.clone(), error })
     }
 
-    fn finish(mut self) -> Result<(), PcapError> {
-        self.out.flush().map_err(|error| PcapError::Report { file: self.file, error })
+    fn finish(self) -> Result<(), PcapError> {
+        let written = self.out.into_inner().map_err(io::IntoInnerError::into_error).and_then(CaptureOutput::finish);
+        written.map_err(|error| PcapError::Report { file: self.file, error })
     }
 }

@@ -34,7 +34,7 @@ pub struct ProtectOptions {
 /// Only the IV mask, which is a fresh one, keeps IVs from repeating then.
 ///
 /// # Errors
-/// [`PcapError`]; an output that is an ordinary file does not appear then.
+/// [`PcapError`]; an output that is an ordinary file does not appear then, unless it is [`PcapError::Damaged`].
 pub fn protect(options: &PcapOptions, special: &ProtectOptions, mut file: SaFile, name: &Path) -> Result<Outcome, PcapError> {
     let mut secrets = Vec::new();
     let mut outbound = 0;
@@ -62,7 +62,7 @@ pub fn protect(options: &PcapOptions, special: &ProtectOptions, mut file: SaFile
     let (mut packets, mut asides, mut wire) = (Packets::default(), Asides::default(), FrameBatch::new());
     let mut declared = false;
     let mut now = Time::ZERO;
-    while packets.read(&mut reader, host.pool(), options.batch)? {
+    while packets.read(&mut reader, host.pool(), options.batch) {
         if let (false, Some(medium)) = (declared, packets.medium) {
             input::declare(&mut writer, medium)?;
             declared = true;
@@ -88,10 +88,11 @@ pub fn protect(options: &PcapOptions, special: &ProtectOptions, mut file: SaFile
     if under_way != 0 {
         return Err(PcapError::Lost { packets: under_way });
     }
+    let damage = packets.end()?;
     let written = writer.packets();
     let sas = outcome::sas(host.transport(), &sas);
     writer.finish()?;
-    Ok(Outcome::new(SCHEMA, &counts, &asides, written, sas))
+    super::conclude(Outcome::new(SCHEMA, &counts, &asides, written, sas), damage)
 }
 
 /// The SA's keys as viewers want them.

@@ -58,26 +58,53 @@ fn no_file_and_no_stream_is_used_twice() {
     assert_eq!(tool.read("in.pcap"), before);
 }
 
+/// Equal paths are refused whatever is there: a pipe would give out what was put in. Only where everything goes away two outputs may go.
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_not_used_twice() {
+    let tool = tool();
+    assert!(std::process::Command::new("mkfifo").arg(tool.path("pipe")).status().unwrap().success());
+    std::os::unix::fs::symlink(tool.path("pipe"), tool.path("other")).unwrap();
+    for (arguments, message) in [
+        (&["pipe", "pipe"][..], "pipe: OUT and IN are the same file"),
+        (&["pipe", "./pipe"], "./pipe: OUT and IN are the same file"),
+        (&["pipe", "other"], "other: OUT and IN are the same file"),
+        (&["missing", "missing"], "missing: OUT and IN are the same file"),
+        (&["/dev/null", "/dev/null"], "/dev/null: OUT and IN are the same file"),
+        (&["--report", "other", "in.pcap", "pipe"], "other: the report and OUT are the same file"),
+        (&["--report", "pipe", "pipe", "out.pcap"], "pipe: the report and IN are the same file"),
+    ] {
+        tool.run(&[&["pcap", "open", "--sa", "sa.toml"], arguments].concat()).fails(2, &format!("ipsecov2: {message}\n"));
+    }
+    tool.run(&["pcap", "open", "--sa", "sa.toml", "--report", "/dev/null", "in.pcap", "/dev/null"]).succeeds();
+}
+
 #[test]
 fn a_capture_that_cannot_be_read_is_exit_code_1_and_leaves_no_output() {
     let tool = tool();
     tool.write("out.pcap", "what was there before");
-    let whole = std::fs::read(testdata("small-raw.pcap")).unwrap();
-    tool.write("cut.pcap", &whole[..whole.len() - 3]);
+    tool.write("report", "an older report");
+    let mut whole = std::fs::read(testdata("small-raw.pcap")).unwrap();
+    // A link type that nobody understands, in the header of the file: of all its packets.
+    whole[20..22].copy_from_slice(&147_u16.to_le_bytes());
+    tool.write("other.pcap", &whole);
     tool.write("text.pcap", "this is no capture");
     tool.write("empty.pcap", "");
-    for command in ["protect", "open"] {
-        for name in ["missing.pcap", "cut.pcap", "text.pcap", "empty.pcap"] {
-            let run = tool.run(&["pcap", command, "--sa", "sa.toml", name, "out.pcap"]);
+    for arguments in [&["protect"][..], &["open", "--report", "report"]] {
+        for name in ["missing.pcap", "other.pcap", "text.pcap", "empty.pcap"] {
+            let run = tool.run(&[&["pcap"], arguments, &["--sa", "sa.toml", name, "out.pcap"]].concat());
             let last = run.stderr.lines().last().unwrap();
-            assert!(run.code == Some(1) && last.starts_with(&format!("ipsecov2: {name}: ")), "{command} {name}: {}", run.stderr);
+            assert!(run.code == Some(1) && last.starts_with(&format!("ipsecov2: {name}: ")), "{arguments:?} {name}: {}", run.stderr);
         }
+        let command = arguments[0];
         let run = tool.run(&["pcap", command, "--sa", "sa.toml", "in.pcap", "missing/out.pcap"]);
         assert!(run.code == Some(1) && run.stderr.contains("missing/out.pcap: "), "{}", run.stderr);
     }
     let run = tool.run(&["pcap", "open", "--sa", "sa.toml", "--report", "missing/report", "in.pcap", "out.pcap"]);
     assert!(run.code == Some(1) && run.stderr.contains("missing/report: cannot write: "), "{}", run.stderr);
     assert_eq!(tool.read("out.pcap"), b"what was there before");
+    assert_eq!(tool.read("report"), b"an older report");
+    assert!(!std::fs::read_dir(tool.path("")).unwrap().any(|entry| entry.unwrap().file_name().to_string_lossy().ends_with(".part")));
 }
 
 #[test]

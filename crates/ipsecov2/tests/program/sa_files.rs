@@ -31,6 +31,10 @@ fn mistakes_are_shown_on_one_line_with_their_place() {
         }
         assert!(!tool.path("out.pcap").exists());
     }
+    // A key in Base64, and in a wrong place.
+    let encoded = tool(&good.replace("\"aes-gcm-128\"", "\"AAECAwQFBgcICQoLDA0ODxAREhM=\""));
+    let run = encoded.run(&["pcap", "open", "--sa", "sa.toml", "in.pcap", "out.pcap"]);
+    assert!(run.stderr.starts_with("ipsecov2: sa.toml:11:14: encryption: a text of 28 characters found, allowed: null, "), "{}", run.stderr);
     let tool = tool("");
     tool.write("latin.toml", b"# caf\xe9");
     tool.run(&["pcap", "open", "--sa", "latin.toml", "in.pcap", "out.pcap"]).fails(1, "ipsecov2: latin.toml:1:6: not UTF-8 text\n");
@@ -93,6 +97,28 @@ fn keys_are_written_into_a_capture_only_on_demand_and_only_for_the_owner() {
     assert_eq!(std::fs::metadata(tool.path("with.pcapng")).unwrap().permissions().mode() & 0o777, 0o600);
     tool.run(&["pcap", "protect", "--sa", "sa.toml", "--decryption-secrets", "in.pcap", "with.pcap"])
         .fails(2, "ipsecov2: with.pcap: a pcap file has no place for keys; pcapng has\n");
+}
+
+/// An address of zeros is any, of the version that the SA is of.
+#[test]
+fn keys_of_sas_without_addresses_are_for_any() {
+    let any = |name: &str, ends, spi| sa(name, "outbound", "transport", ends, spi, "", "");
+    let text = any("a", ("0.0.0.0", "0.0.0.0"), 0x1001)
+        + &any("b", ("2001:db8::1", "::"), 0x1002)
+        + &any("c", ("::", "2001:db8::2"), 0x1003)
+        + &any("d", ("192.0.2.1", "192.0.2.2"), 0x1004);
+    let tool = tool(&text);
+    tool.run(&["pcap", "protect", "--sa", "sa.toml", "--decryption-secrets", "in.pcap", "with.pcapng"]).succeeds();
+    let block = tool.read("with.pcapng");
+    let block = String::from_utf8_lossy(&block);
+    for line in [
+        "\"IPv4\",\"*\",\"*\",\"0x00001001\",",
+        "\"IPv6\",\"2001:db8::1\",\"*\",\"0x00001002\",",
+        "\"IPv6\",\"*\",\"2001:db8::2\",\"0x00001003\",",
+        "\"IPv4\",\"192.0.2.1\",\"192.0.2.2\",\"0x00001004\",",
+    ] {
+        assert!(block.contains(line), "{line}: {block}");
+    }
 }
 
 #[test]
