@@ -1,0 +1,167 @@
+//! Sending and receiving through a whole host allocate nothing per packet once its lane has warmed up: offloaded and in software.
+//!
+//! The allocator counts what this thread allocates and releases, so that the test harness does not disturb it.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use common::{Connection, Pair, tunnel_v4};
+use ipsec::Crypto;
+use ipsecov2::host::HostConfig;
+use ndis::{IpsecSetting, OffloadParameters, Status};
+use packet::{Frame, FrameBatch, IpProtocol, Ipv4Repr, Medium};
+use transport::{InboundBatch, Mode};
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count() {
+    // A thread that is ending has no cell any more, and nothing to measure.
+    let _ = COUNT.try_with(|count| count.set(count.get() + 1));
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting touches only a thread-local cell that needs no allocation.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promises are the system allocator's.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations, reallocations and releases of this thread in `work`.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = COUNT.get();
+    work();
+    COUNT.get() - before
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(std::hint::black_box(Box::new(7)))), 2);
+    assert_eq!(allocations(|| {}), 0);
+}
+
+/// Packets in a batch: more than go through the stages together.
+const BATCH: usize = 100;
+/// Batches until every recycled list has its length.
+const WARM: usize = 4;
+const MEASURED: usize = 8;
+
+/// What a lane does in one round.
+struct Round {
+    packets: Vec<Vec<u8>>,
+    wire: FrameBatch,
+    frames: FrameBatch,
+    out: InboundBatch,
+    /// Every so many packets one is forged, and one comes twice.
+    forge: usize,
+}
+
+impl Round {
+    fn new(medium: Medium, connection: &Connection) -> Self {
+        let (from, to) = match connection.mode {
+            Mode::Transport => ("192.0.2.1", "192.0.2.2"),
+            Mode::Tunnel => ("10.0.1.1", "10.0.2.1"),
+        };
+        let link: &[u8] = if medium == Medium::Ethernet { &[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0] } else { &[] };
+        let packet = |number: usize| {
+            let length = number * 13 % 1400;
+            let mut ip = vec![number as u8; 20 + length];
+            Ipv4Repr::new(IpProtocol(253), from.parse().unwrap(), to.parse().unwrap(), length).emit(&mut ip).unwrap();
+            [link, &ip].concat()
+        };
+        let out = InboundBatch { report: true, ..InboundBatch::default() };
+        Self { packets: (0..BATCH).map(packet).collect(), wire: FrameBatch::new(), frames: FrameBatch::new(), out, forge: 10 }
+    }
+
+    /// Sends a batch from a to b. Returns the allocations of either side; taking buffers from and giving them to the pools counts with them.
+    fn go(&mut self, pair: &mut Pair) -> (u64, u64) {
+        let Self { packets, wire, frames, out, forge } = self;
+        let sent = allocations(|| {
+            for packet in &*packets {
+                let buffer = pair.a.pool().copy_from(packet);
+                frames.push(Frame::new(buffer));
+            }
+            pair.a.send(pair.now, frames, wire);
+        });
+        assert_eq!(wire.len(), BATCH);
+        let mut forged = 0;
+        for place in (0..BATCH).step_by(*forge) {
+            *wire[place].buffer.as_mut_slice().last_mut().unwrap() ^= 1;
+            forged += 1;
+        }
+        let received = allocations(|| {
+            pair.b.receive(pair.now, wire, out);
+            assert_eq!(out.verdicts.len(), BATCH);
+            assert_eq!(out.delivered.len(), BATCH - forged);
+            out.verdicts.clear();
+            // In these tests the buffers go round: those of packets that b dropped it has kept for itself.
+            for _ in 0..forged {
+                let buffer = pair.b.pool().take(0);
+                pair.a.pool().give(buffer);
+            }
+            for frame in out.delivered.drain(..) {
+                pair.a.pool().give(frame.buffer);
+            }
+        });
+        (sent, received)
+    }
+}
+
+#[test]
+fn a_warm_host_allocates_nothing() {
+    for crypto in Crypto::ALL {
+        for medium in [Medium::Ip, Medium::Ethernet] {
+            for (mode, esn) in [(Mode::Tunnel, false), (Mode::Transport, false), (Mode::Tunnel, true)] {
+                for offload in [true, false] {
+                    let what = format!("{crypto}, {medium:?}, {mode:?}, ESN {esn}, offload {offload}");
+                    let connection = Connection { mode, esn, ..tunnel_v4() };
+                    let mut pair = Pair::with(&HostConfig { medium, crypto, ..HostConfig::default() });
+                    let mut round = Round::new(medium, &connection);
+                    pair.connect(connection);
+                    if !offload {
+                        for host in [&pair.a, &pair.b] {
+                            let off = OffloadParameters::ipsec_v2_setting(IpsecSetting::Disabled);
+                            assert_eq!(host.operator().set_parameters(off), Status::SUCCESS);
+                        }
+                        pair.service();
+                    }
+                    for _ in 0..WARM {
+                        round.go(&mut pair);
+                    }
+                    for _ in 0..MEASURED {
+                        let (sent, received) = round.go(&mut pair);
+                        let per_packet = (sent as f64 / BATCH as f64, received as f64 / BATCH as f64);
+                        assert_eq!((sent, received), (0, 0), "{what}: {per_packet:?} a packet");
+                    }
+                    let rounds = (WARM + MEASURED) as u64;
+                    let (out, inward) = (pair.a.transport().outbound(), pair.b.transport().inbound());
+                    let (done, not_done) = if offload { (out.offloaded, out.software) } else { (out.software, out.offloaded) };
+                    assert_eq!((done.packets, not_done.packets), (rounds * BATCH as u64, 0), "{what}");
+                    assert_eq!(inward.ended(), rounds * BATCH as u64, "{what}");
+                }
+            }
+        }
+    }
+}
