@@ -244,10 +244,13 @@ impl<P: Provider> Sa<P> {
         &self.parameters
     }
 
-    /// Whether it may carry packets of `flow`.
+    /// Whether it may carry packets of `flow`, which is not asked for where it may carry all.
     #[inline]
-    pub(crate) fn selects(&self, flow: &Flow) -> bool {
-        self.selectors.is_empty() || self.selectors.iter().any(|selector| selector.matches(flow))
+    pub(crate) fn selects(&self, flow: impl FnOnce() -> Flow) -> bool {
+        self.selectors.is_empty() || {
+            let flow = flow();
+            self.selectors.iter().any(|selector| selector.matches(&flow))
+        }
     }
 
     /// The packets that it may carry; empty = all.
