@@ -12,7 +12,7 @@ use secret::SecretBytes;
 use transport::{AssociationParameters, InboundBatch, Limits, Mode, OffloadPolicy, SaParameters};
 
 /// What both SAs of a connection share.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Connection {
     pub mode: Mode,
     pub a: IpAddress,
