@@ -195,6 +195,26 @@ fn packets_reordered_around_the_wrap_come_through_once() {
 }
 
 #[test]
+fn a_nic_that_begins_anew_just_before_the_wrap_loses_nothing_of_what_comes_after() {
+    let sa = Sa::tunnel(IN).esn(0);
+    let mut host = Host::default();
+    let handle = host.add(&sa);
+    let seal = |sequence: u64| sa.seal_packet(sequence, &inner(sequence as u32), 4);
+    assert_eq!(host.receive(&[seal(WRAP - 5)]).words(), ["delivered"]);
+    host.stack.reset_adapter(NIC).unwrap();
+    host.service();
+    assert_eq!(host.reason(handle), OffloadReason::Offloaded);
+    // To the NIC the first number's high half is that of the last number before.
+    let received = host.receive(&[seal(WRAP + 3)]);
+    assert_eq!(received.verdicts[0].crypto_status, Some(CryptoStatus::TransportEspAuthFailed));
+    assert_eq!((received.words(), received.sequences()), (vec!["delivered".to_owned()], vec![WRAP + 3]));
+    assert_eq!(host.transport.inbound().software.packets, 1);
+    host.service();
+    assert_eq!(host.receive(&[seal(WRAP + 4), seal(WRAP - 4)]).words(), ["delivered"; 2]);
+    assert_eq!(host.transport.inbound().software.packets, 1, "the NIC was told, and is with the numbers again");
+}
+
+#[test]
 fn an_old_packet_that_the_nic_takes_for_itself_is_not_taken_for_a_new_one() {
     // The numbers are in the upper half of their 2^32; the NIC gets the SA anew, and so knows no more than their high half. An old packet of the lower
     // half is good to it, and by its low half could be one after the wrap.
@@ -298,9 +318,10 @@ fn forged_packets_do_not_move_the_window() {
 
 #[test]
 fn numbers_of_32_bits_end_and_never_begin_again() {
-    for offload in [true, false] {
+    // With and without limits, which are counted in another way.
+    for (offload, hard) in [(true, None), (false, None), (true, Some(1000))] {
         let mut host = Host::default();
-        let sa = host.add(&Sa { last: u64::from(u32::MAX) - 10, ..Sa::tunnel(OUT) });
+        let sa = host.add(&Sa { last: u64::from(u32::MAX) - 10, hard: Limits { packets: hard, ..Limits::NONE }, ..Sa::tunnel(OUT) });
         host.nic.set_config(|config| config.ipsec_v2.esp = offload);
         host.service();
         let wire = host.send(&packets(0..25));

@@ -2,10 +2,14 @@
 
 mod common;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Barrier};
 
 use common::{Answer, Host, NIC, Sa, Seen, Setup, inner};
-use ndis::{CapabilityField, Direction, MemoryRegistry, NdisVersion, Registry, Status, SystemValue};
+use ndis::{
+    BindParameters, Binding, CapabilityField, DirectOidRequest, Direction, MemoryRegistry, NdisVersion, Protocol, Registry, Status, StatusIndication,
+    SystemValue,
+};
 use transport::{DropReason, OffloadPolicy, OffloadReason, SaEventKind};
 
 const OUT: Direction = Direction::Outbound;
@@ -220,7 +224,7 @@ fn system_settings_switch_offload_off_before_anything_is_asked() {
         let mut host = Host::with(&Setup::default(), &registry, |_| {});
         let out = host.add(&Sa::tunnel(OUT));
         assert_eq!(host.reason(out), reason);
-        assert_eq!(host.nic.encapsulations.load(std::sync::atomic::Ordering::SeqCst), encapsulations, "OID_OFFLOAD_ENCAPSULATION (OV2-CAP-5)");
+        assert_eq!(host.nic.encapsulations.load(Ordering::SeqCst), encapsulations, "OID_OFFLOAD_ENCAPSULATION (OV2-CAP-5)");
         assert_eq!(traffic(&mut host, 10), (0, 10));
         assert!(host.nic.take_seen().is_empty());
     }
@@ -328,24 +332,112 @@ fn a_reset_aborts_what_is_pending_and_sas_are_added_again_after_it() {
 }
 
 #[test]
-fn nothing_stays_behind_when_news_of_a_reset_is_late() {
-    // The reset is over, and its news not delivered, when an SA is added: as from another thread than that which pumps.
+fn an_add_that_outlives_a_reset_leaves_nothing_behind() {
     let mut host = Host::default();
-    let first = host.add(&Sa::tunnel(IN));
-    let (stack, transport, now) = (&host.stack, &host.transport, host.now);
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            let _ = stack.reset_adapter(NIC);
-            stack.pump();
-        });
-        for spi in 0x2000..0x2040 {
-            let sa = transport.add_sa(Sa::tunnel(IN).spi(spi).parameters(), now).unwrap();
-            transport.remove_sa(sa);
+    host.nic.script().add = Answer::Pend;
+    let out = host.add(&Sa::tunnel(OUT));
+    host.nic.script().keep_through_reset = true;
+    host.nic.script().add = Answer::Take;
+    host.stack.reset_adapter(NIC).unwrap();
+    host.service();
+    assert_eq!((host.reason(out), host.nic.held(), host.nic.kept()), (OffloadReason::Offloaded, 1, 1), "asked again, and the first is not answered");
+    host.nic.answer_kept(Status::SUCCESS);
+    assert_eq!(host.nic.held(), 2);
+    host.service();
+    assert_eq!(host.nic.held(), 1, "nobody waits for that one any more");
+    assert_eq!(traffic(&mut host, 10), (10, 0));
+    finish(&mut host, &[out]);
+}
+
+/// A protocol beside the transport that keeps the thread that delivers waiting, between two barriers.
+struct Dawdler {
+    armed: AtomicBool,
+    reached: Barrier,
+    proceed: Barrier,
+}
+
+impl Protocol for Dawdler {
+    fn bind(&self, _parameters: BindParameters, _binding: Binding) {}
+
+    fn unbind(&self) {}
+
+    fn status(&self, _indication: StatusIndication) {
+        if self.armed.swap(false, Ordering::SeqCst) {
+            self.reached.wait();
+            self.proceed.wait();
         }
+    }
+
+    fn direct_oid_complete(&self, _status: Status, _request: DirectOidRequest) {}
+}
+
+#[test]
+fn nothing_stays_behind_when_news_of_a_reset_is_late() {
+    let mut host = Host::default();
+    let dawdler = Arc::new(Dawdler { armed: AtomicBool::new(false), reached: Barrier::new(2), proceed: Barrier::new(2) });
+    host.stack.bind(Arc::clone(&dawdler) as _, NIC).unwrap();
+    let first = host.add(&Sa::tunnel(IN));
+    dawdler.armed.store(true, Ordering::SeqCst);
+    host.nic.set_config(|_| {});
+    let late = std::thread::scope(|scope| {
+        let stack = &host.stack;
+        let delivering = scope.spawn(move || stack.pump());
+        dawdler.reached.wait();
+        // The reset is over before its beginning has been heard of, and an SA is added in between.
+        host.stack.reset_adapter(NIC).unwrap();
+        host.stack.pump();
+        let late = host.transport.add_sa(Sa::tunnel(IN).spi(0x2002).parameters(), host.now).unwrap();
+        assert_eq!((host.reason(late), host.nic.held()), (OffloadReason::Offloaded, 1));
+        dawdler.proceed.wait();
+        delivering.join().unwrap();
+        late
     });
     host.service();
-    host.service();
-    finish(&mut host, &[first]);
+    assert_eq!((host.reason(first), host.reason(late), host.nic.held()), (OffloadReason::Offloaded, OffloadReason::Offloaded, 2));
+    finish(&mut host, &[first, late]);
+}
+
+#[test]
+fn packets_with_headers_that_the_nic_does_not_take_go_in_software_at_once() {
+    let (a6, b6) = (common::address("2001:db8::1"), common::address("2001:db8::2"));
+    let v4 = |options: &[u8]| {
+        let mut packet = vec![0; 20 + options.len() + 8];
+        let repr = packet::Ipv4Repr::new(packet::IpProtocol::UDP, "192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap(), 8);
+        repr.emit_with_options(&mut packet, options).unwrap();
+        packet
+    };
+    let v6 = |first: u8| common::ip(a6, b6, packet::IpProtocol(first), &[17, 0, 1, 4, 0, 0, 0, 0, 0, 1, 0, 2, 0, 8, 0, 0]);
+    let mut host = Host::default();
+    host.add(&Sa::transport(OUT));
+    host.add(&Sa { source: a6, destination: b6, ..Sa::transport(OUT).spi(0x2002) });
+    // Plain; options; hop-by-hop options; destination options, which ESP goes in front of.
+    let packets = [v4(&[]), v4(&[1, 1, 1, 0]), v6(0), v6(60)];
+    for (taken, expected) in [(true, (4, 0)), (false, (2, 2))] {
+        host.nic.set_config(|config| {
+            config.ipsec_v2.ipv4_options = taken;
+            config.ipsec_v2.ipv6_non_ipsec_extension_headers = taken;
+        });
+        host.service();
+        let before = host.transport.outbound();
+        assert_eq!(host.send(&packets).len(), 4);
+        let after = host.transport.outbound();
+        assert_eq!((after.offloaded.packets - before.offloaded.packets, after.software.packets - before.software.packets), expected);
+        assert_eq!(after.retried, 0);
+    }
+}
+
+#[test]
+fn what_waited_is_tried_anew() {
+    let mut host = Host::default();
+    let out = host.add(&Sa::tunnel(OUT));
+    host.nic.script().hold_reset = true;
+    host.stack.reset_adapter(NIC).unwrap();
+    assert!(host.send(&(0..10).map(inner).collect::<Vec<_>>()).is_empty());
+    host.nic.script().fail_every = 10;
+    host.nic.end_reset();
+    assert_eq!(host.service().len(), 10, "one is refused once, and sent again");
+    host.nic.script().fail_every = 0;
+    finish(&mut host, &[out]);
 }
 
 #[test]
@@ -487,13 +579,13 @@ fn requests_under_the_control_mutex_and_pumps_in_other_threads_do_not_wait_for_e
     let mut host = Host::default();
     host.nic.script().add = Answer::DoAndPend;
     host.nic.script().delete = Answer::DoAndPend;
-    let done = &std::sync::atomic::AtomicBool::new(false);
+    let done = &AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (stack, nic, transport, now) = (&host.stack, &host.nic, &host.transport, host.now);
         scope.spawn(move || {
             // A thread that fails does not say that it is done.
             let end = std::time::Instant::now() + std::time::Duration::from_mins(1);
-            while !done.load(std::sync::atomic::Ordering::Relaxed) && std::time::Instant::now() < end {
+            while !done.load(Ordering::Relaxed) && std::time::Instant::now() < end {
                 stack.pump();
             }
         });
@@ -513,7 +605,7 @@ fn requests_under_the_control_mutex_and_pumps_in_other_threads_do_not_wait_for_e
             let sa = transport.add_sa(Sa::tunnel(OUT).spi(spi).parameters(), now).unwrap();
             transport.remove_sa(sa);
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
     });
     host.nic.script().add = Answer::Take;
     host.nic.script().delete = Answer::Take;

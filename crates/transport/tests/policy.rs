@@ -4,10 +4,10 @@
 
 mod common;
 
-use common::{A, B, Host, Received, Sa, Setup, address, inner, ip, udp};
+use common::{A, B, Host, NIC, Received, Sa, Setup, address, inner, ip, udp};
 use ndis::{CryptoStatus, Direction};
 use packet::{IpAddress, IpProtocol, Medium};
-use transport::{Action, AddressRange, ClearPolicy, DropReason, Mode, Policy, PortRange, SaError, Selector, Verdict};
+use transport::{Action, AddressRange, ClearPolicy, DropReason, Limits, Mode, Policy, PortRange, SaError, SaParameters, Selector, Spd, Verdict};
 
 const OUT: Direction = Direction::Outbound;
 const IN: Direction = Direction::Inbound;
@@ -229,6 +229,8 @@ fn fragments_are_not_opened_and_not_let_by() {
     };
     let received = both_ways(pass, &[first, later, elsewhere, stranger, whole]);
     assert_eq!(received.words(), ["fragment", "fragment", "passed", "passed", "delivered"], "others' fragments are not ours to judge");
+    let matched: Vec<_> = received.verdicts.iter().map(|verdict| verdict.associations.len()).collect();
+    assert_eq!(matched, [1, 0, 0, 0, 1], "a later fragment shows no SPI");
     // Once the SA is gone they are nobody's.
     let mut host = pass();
     let handle = host.transport.sas()[0].handle;
@@ -320,9 +322,77 @@ fn esp_that_is_too_short_is_malformed() {
         })
         .collect();
     assert_eq!(both_ways(|| host_with(core::slice::from_ref(&sa)), &wire).words(), vec!["malformed"; 34]);
-    // The shortest that can be is looked at: number 0.
+    // The shortest that can be is looked at, and is forged.
     let esp = [&spi[..], &[0; 30]].concat();
-    assert_eq!(both_ways(|| host_with(core::slice::from_ref(&sa)), &[ip(address(A), address(B), IpProtocol::ESP, &esp)]).words(), ["replayed"]);
+    assert_eq!(both_ways(|| host_with(core::slice::from_ref(&sa)), &[ip(address(A), address(B), IpProtocol::ESP, &esp)]).words(), ["auth-failed"]);
+}
+
+#[test]
+fn a_forged_packet_is_called_forged_whatever_its_number_says() {
+    let sa = Sa::tunnel(IN);
+    let good = sa.seal_packet(100, &inner(1), 4);
+    let forged = |sequence: u64| {
+        let mut packet = sa.seal_packet(sequence, &inner(1), 4);
+        *packet.last_mut().unwrap() ^= 1;
+        packet
+    };
+    let wire = [good.clone(), forged(100), good, forged(1), sa.seal_packet(1, &inner(1), 4), forged(0)];
+    let received = both_ways(|| host_with(core::slice::from_ref(&sa)), &wire);
+    assert_eq!(received.words(), ["delivered", "auth-failed", "replayed", "auth-failed", "too-old", "auth-failed"]);
+}
+
+#[test]
+fn a_transport_mode_sa_carries_only_packets_between_its_addresses() {
+    let udp_only = Selector { protocol: Some(IpProtocol::UDP), ..Selector::ANY };
+    let of = |direction, selectors| SaParameters { selectors, ..Sa::transport(direction).parameters() };
+    let mut host = Host::default();
+    let handle = host.transport.add_sa(of(OUT, vec![udp_only]), host.now).unwrap();
+    host.transport.protect(handle);
+    let icmp = ip(address(A), address(B), IpProtocol::ICMP, &[8, 0, 0, 0, 0, 0, 0, 0]);
+    let wire = host.send(&[udp(A, B, 1), udp(A, "192.0.2.9", 2), udp("192.0.2.9", B, 3), udp(B, A, 4), icmp]);
+    assert_eq!(wire.len(), 1, "the first, and none of the others");
+    assert_eq!(Host::dropped(&host.transport.outbound()), [(DropReason::Policy, 4)]);
+
+    let elsewhere = Selector { destination: Some(AddressRange::single(address("192.0.2.9"))), ..Selector::ANY };
+    let refused = host.transport.add_sa(of(OUT, vec![elsewhere]), host.now).unwrap_err();
+    assert!(matches!(refused, SaError::Invalid { field: "selectors", .. }), "{refused}");
+    assert!(host.transport.add_sa(of(IN, vec![elsewhere, udp_only]), host.now).is_ok(), "one of them is enough");
+}
+
+#[test]
+fn failures_on_the_way_out_are_told_too() {
+    let mut host = Host::default();
+    let sa =
+        host.transport.add_sa(SaParameters { hard_limits: Limits { packets: Some(1), ..Limits::NONE }, ..Sa::tunnel(OUT).parameters() }, host.now).unwrap();
+    host.transport.protect(sa);
+    assert_eq!(host.send(&[inner(1), inner(2), vec![0x45; 10]]).len(), 1);
+    let audit: Vec<_> = host.transport.take_audit().iter().map(ToString::to_string).collect();
+    assert_eq!(audit, ["expired 10.0.1.1 > 10.0.2.1 ESP SPI 0x00001001 sequence 1", "malformed"]);
+}
+
+#[test]
+fn what_waits_for_the_adapter_waits_only_while_policy_and_sa_let_it() {
+    let bypass = |spd: &mut Spd| spd.push(Policy { direction: OUT, selectors: vec![], action: Action::Bypass });
+    let mut host = Host::default();
+    host.transport.set_policies(bypass);
+    host.stack.reset_adapter(NIC).unwrap();
+    assert!(host.send(&[inner(1)]).is_empty());
+    assert_eq!(host.lane.backlog(), 1);
+    host.transport.set_policies(|spd| spd.policies_mut().clear());
+    host.nic.end_reset();
+    assert!(host.service().is_empty(), "in clear only as long as policy says so");
+    assert_eq!(Host::dropped(&host.transport.outbound()), [(DropReason::Policy, 1)]);
+
+    let mut host = Host::default();
+    let sa = host.add(&Sa::tunnel(OUT));
+    host.stack.reset_adapter(NIC).unwrap();
+    assert!(host.send(&[inner(1)]).is_empty());
+    assert_eq!(host.lane.backlog(), 1);
+    host.transport.remove_sa(sa);
+    host.nic.end_reset();
+    assert!(host.service().is_empty(), "sealed under an SA that is gone");
+    assert_eq!(Host::dropped(&host.transport.outbound()), [(DropReason::NoSa, 1)]);
+    host.assert_all_ended();
 }
 
 #[test]
@@ -334,7 +404,10 @@ fn ah_under_the_spi_of_an_esp_sa_is_the_wrong_protocol() {
     let known = ip(address(A), address(B), IpProtocol::AH, &ah);
     ah[7] = 9;
     let unknown = ip(address(A), address(B), IpProtocol::AH, &ah);
-    assert_eq!(both_ways(|| host_with(core::slice::from_ref(&sa)), &[known, unknown]).words(), ["invalid-protocol", "policy"]);
+    let received = both_ways(|| host_with(core::slice::from_ref(&sa)), &[known, unknown]);
+    assert_eq!(received.words(), ["invalid-protocol", "policy"]);
+    let matched: Vec<Vec<_>> = received.verdicts.iter().map(|verdict| verdict.associations.iter().map(|seen| (seen.spi.0, seen.sequence)).collect()).collect();
+    assert_eq!(matched, [vec![(sa.spi, 1)], vec![]]);
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub struct Script {
     pub fail_offloaded_only: bool,
     pub hold_sends: bool,
     pub hold_reset: bool,
+    /// A reset leaves pended requests pended.
+    pub keep_through_reset: bool,
     /// Asks with the next received packet.
     pub ask_delete: bool,
     /// How received ESP of SAs that it holds is reported instead.
@@ -389,7 +391,9 @@ impl Miniport for Adapter {
 
     fn reset(&self, _up: &mut Upcalls) {
         self.double.table.lock().unwrap().clear();
-        self.double.answer_kept(Status::REQUEST_ABORTED);
+        if !self.double.script().keep_through_reset {
+            self.double.answer_kept(Status::REQUEST_ABORTED);
+        }
         if !self.double.script().hold_reset {
             self.double.end_reset();
         }
