@@ -1,6 +1,7 @@
 //! A host put together: a transport over the NDIS-like stack over a software NIC, with one lane.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipsec::Crypto;
 use ndis::{AdapterState, Datapath, Filter, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, Registry, Stack, StackError, StatusIndication};
@@ -13,6 +14,9 @@ use crate::operator::Operator;
 
 /// Name of a host's adapter.
 pub const ADAPTER: &str = "nic0";
+
+/// How often lifetimes of idle SAs, and which SAs the NIC has, are looked at.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What a host is made with.
 #[derive(Clone)]
@@ -87,6 +91,8 @@ pub struct Host {
     path: Datapath,
     pool: BufferPool,
     received: NblBatch,
+    /// When lifetimes and the NIC's places were last looked at.
+    ticked: Time,
 }
 
 impl Host {
@@ -122,7 +128,7 @@ impl Host {
         stack.pump();
         let path = stack.open_datapath(ADAPTER)?;
         let lane = transport.open_lane();
-        Ok(Self { stack, nic, transport, operator, lane, path, pool: BufferPool::new(), received: NblBatch::new() })
+        Ok(Self { stack, nic, transport, operator, lane, path, pool: BufferPool::new(), received: NblBatch::new(), ticked: Time::ZERO })
     }
 
     /// The transport: SAs, policies, counters, events.
@@ -188,7 +194,12 @@ impl Host {
     pub fn service(&mut self, now: Time, wire: &mut FrameBatch) {
         self.path.idle();
         self.stack.pump();
-        self.transport.service(now);
+        if now.since(self.ticked) >= TICK {
+            self.ticked = now;
+            self.transport.tick(now);
+        } else {
+            self.transport.service(now);
+        }
         let mut cx = LaneContext { now, pool: &mut self.pool };
         self.lane.poll(&mut cx, &mut self.path, wire);
     }

@@ -70,8 +70,6 @@ enum Finding {
     Opened,
     /// Software could not: not authentic under the layer's number.
     Forged,
-    /// It was not opened, because the replay window was against it.
-    Unopened,
     /// The NIC opened it, under the number that it took it to have.
     NicOpened,
     /// The NIC did not open it, for this reason; its bytes are as they came.
@@ -211,9 +209,17 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         }
         match self.find(parsed, frame, item.l3) {
             Found::Sa(handle, sa, low) => self.layer(item, frame, parsed, (handle, sa, low), locked),
-            Found::Not(reason) => Step::End(Verdict::Dropped(reason)),
+            Found::Not(reason, about) if first || about.is_some() => {
+                if let Some((handle, sa, low)) = about {
+                    let sequence = locked.window(handle, sa).map_or(u64::from(low), |window| sa.infer(window, low));
+                    // A full list already tells of more layers than there can be.
+                    let _ = item.associations.try_push(AssociationSeen { operation: Operation::Esp, spi: sa.spi, sequence });
+                }
+                Step::End(Verdict::Dropped(reason))
+            }
             Found::Nothing if first => Step::End(self.clear(item, self.snapshot.spd.inbound_clear(&flow(parsed)))),
-            Found::Nothing => Step::End(Verdict::Delivered),
+            // Out of a tunnel, and about no SA that can be named: whole as far as the tunnel is concerned.
+            Found::Nothing | Found::Not(..) => Step::End(Verdict::Delivered),
         }
     }
 
@@ -227,23 +233,23 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         if fragment == FragmentState::Later {
             // It shows no SPI. If it can be one of ours, it must not go on as if it were not.
             let ours = protocol == IpProtocol::ESP && self.snapshot.is_peer(parsed.src(), parsed.dst());
-            return if ours { Found::Not(DropReason::Fragment) } else { Found::Nothing };
+            return if ours { Found::Not(DropReason::Fragment, None) } else { Found::Nothing };
         }
         let payload = parsed.payload(&frame[l3..]);
         let hit = |spi: [u8; 4]| self.guard.find(&key(Spi::from_be_bytes(spi), parsed.dst())).find(|(_, sa)| sa.accepts_source(parsed.src()));
         if protocol == IpProtocol::AH {
             // All SAs here are ESP's: whoever sends AH under the SPI of one has the wrong header (OV2-RECV-3).
-            return match payload.get(4..).and_then(<[u8]>::first_chunk) {
-                Some(&spi) if hit(spi).is_some() => Found::Not(DropReason::InvalidProtocol),
-                _ => Found::Nothing,
-            };
+            let Some(&[s0, s1, s2, s3, n0, n1, n2, n3]) = payload.get(4..).and_then(<[u8]>::first_chunk) else { return Found::Nothing };
+            return hit([s0, s1, s2, s3])
+                .map_or(Found::Nothing, |(handle, sa)| Found::Not(DropReason::InvalidProtocol, Some((handle, sa, u32::from_be_bytes([n0, n1, n2, n3])))));
         }
         let Some(&[s0, s1, s2, s3, n0, n1, n2, n3]) = payload.first_chunk() else {
-            return Found::Not(DropReason::Malformed);
+            return Found::Not(DropReason::Malformed, None);
         };
+        let low = u32::from_be_bytes([n0, n1, n2, n3]);
         match hit([s0, s1, s2, s3]) {
-            Some(_) if fragment.is_part() => Found::Not(DropReason::Fragment),
-            Some((handle, sa)) => Found::Sa(handle, sa, u32::from_be_bytes([n0, n1, n2, n3])),
+            Some((handle, sa)) if fragment.is_part() => Found::Not(DropReason::Fragment, Some((handle, sa, low))),
+            Some((handle, sa)) => Found::Sa(handle, sa, low),
             None => Found::Nothing,
         }
     }
@@ -287,8 +293,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
                 | CryptoStatus::TunnelAhAuthFailed
                 | CryptoStatus::TunnelEspAuthFailed,
             ) if sa.offload_handle().is_some() => Step::Decide(layer, Finding::NicRefused(DropReason::AuthFailed)),
-            // A forged or repeated packet is not worth opening.
-            _ if window.check(sequence) != Replay::New => Step::Decide(layer, Finding::Unopened),
+            // Also where the number is against it: what cannot be proved is forged and not repeated, whoever finds out (OV2-TRANS-3).
             _ => Step::Open(layer),
         }
     }
@@ -358,27 +363,28 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         if let Some(seen) = item.associations.last_mut() {
             seen.sequence = sequence;
         }
-        if let Some(reason) = replay_drop(window.check(sequence)) {
-            return Decision::Drop(reason);
-        }
+        // First whether it is authentic, then whether its number is new: a forged packet is called forged whatever its number says.
         match finding {
-            Finding::Opened => {}
-            Finding::NicOpened => {
-                if !is_certain(sa, window, sequence) && !self.proves(nbl, &layer, sequence) {
-                    // The NIC may have opened it under the number that it had before others of this chunk.
-                    let earlier = layer.sequence != sequence && self.proves(nbl, &layer, layer.sequence);
-                    let replay = if earlier { replay_drop(window.check(layer.sequence)) } else { None };
-                    return Decision::Drop(replay.unwrap_or(DropReason::AuthFailed));
-                }
-                if sa.extended() {
-                    sa.nic.updated((sequence >> 32) as u32);
-                }
-            }
-            Finding::Unopened | Finding::Forged if sequence != layer.sequence && layer.tries < MAX_TRIES => return Decision::Open(sequence),
-            Finding::Unopened | Finding::Forged => return Decision::Drop(DropReason::AuthFailed),
+            Finding::Forged if sequence != layer.sequence && layer.tries < MAX_TRIES => return Decision::Open(sequence),
+            Finding::Forged => return Decision::Drop(DropReason::AuthFailed),
             // The NIC may have taken the number for another: not told yet of the wrap of the low half, or behind.
             Finding::NicRefused(_) if sa.extended() && (sequence >> 32) as u32 != sa.nic.high() => return Decision::Open(sequence),
             Finding::NicRefused(reason) => return Decision::Drop(reason),
+            Finding::Opened | Finding::NicOpened => {}
+        }
+        if let Some(reason) = replay_drop(window.check(sequence)) {
+            return Decision::Drop(reason);
+        }
+        if matches!(finding, Finding::NicOpened) {
+            if !is_certain(sa, window, sequence) && !self.proves(nbl, &layer, sequence) {
+                // The NIC may have opened it under the number that it had before others of this chunk.
+                let earlier = layer.sequence != sequence && self.proves(nbl, &layer, layer.sequence);
+                let replay = if earlier { replay_drop(window.check(layer.sequence)) } else { None };
+                return Decision::Drop(replay.unwrap_or(DropReason::AuthFailed));
+            }
+            if sa.extended() {
+                sa.nic.updated((sequence >> 32) as u32);
+            }
         }
         match self.take_off(item, nbl, &layer, sequence, window, run) {
             Ok(()) => Decision::Off,
@@ -543,8 +549,8 @@ enum Found<'a, P: Provider> {
     Sa(Handle, &'a Sa<P>, u32),
     /// No SA is about this packet.
     Nothing,
-    /// It is, or may be, one of an SA's, and cannot be opened.
-    Not(DropReason),
+    /// It is, or may be, one of an SA's, and cannot be opened; with the SA, and the number that its header shows, if it names one.
+    Not(DropReason, Option<(Handle, &'a Sa<P>, u32)>),
 }
 
 /// The replay window that is locked: once for a run of packets of one SA.

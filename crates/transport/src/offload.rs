@@ -244,6 +244,10 @@ impl<P: Provider> OffloadManager<P> {
     /// A new current configuration: what no longer fits is taken back, what fits now is offered (OV2-CAP-10).
     pub(crate) fn configure(&mut self, config: Offload) {
         self.set_config(config);
+        // An adapter that can do something else now may take what it did not.
+        if let (Err(_), Some(binding), Some(parameters)) = (self.encapsulation, &self.binding, &self.parameters) {
+            self.encapsulation = set_encapsulation(binding, parameters.medium);
+        }
         self.forgive();
         self.reconsider();
     }

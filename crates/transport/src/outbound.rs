@@ -3,10 +3,11 @@
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
 use ipsec::{Provider, SealBatch, SealJob};
-use ndis::{AdapterState, Datapath, HeaderTransmit, LaneContext, NblBatch, NetBufferList, Status};
-use packet::{FrameBatch, ParsedIp, Time};
+use ndis::{AdapterState, Datapath, HeaderTransmit, LaneContext, NblBatch, NetBufferList, Operation, Status};
+use packet::{FrameBatch, Medium, ParsedIp, Time};
 use sa_table::Handle;
 
+use crate::event::AuditEvent;
 use crate::framing::{EspLayout, Room, encapsulate};
 use crate::lane::{CHUNK, TransportLane, as_announced, ip_at};
 use crate::lifetime::Life;
@@ -200,11 +201,27 @@ impl<P: Provider> TransportLane<P> {
         if path.state() != AdapterState::Running {
             return;
         }
-        // What waits is in clear by policy, or sealed: there is nothing to do but to send it.
         let mut batch: NblBatch = self.backlog.drain(..).collect();
+        // What waits is in clear by policy, or sealed; both only for as long as policy and SA say so.
+        let Self { shared, sad, snapshot, .. } = self;
+        let guard = sad.enter();
         for nbl in &mut batch {
-            Mark { again: false, ..Mark::read(nbl) }.write(nbl);
+            let mut mark = Mark { again: false, ..Mark::read(nbl) };
+            let stale = match mark.work {
+                Work::Clear => (!bypassed(shared.medium, snapshot, nbl.buffer.as_slice())).then_some(DropReason::Policy),
+                _ => match mark.sa.and_then(|handle| guard.get(handle)) {
+                    None => Some(DropReason::NoSa),
+                    Some(sa) if sa.lifetime.is_over() => Some(DropReason::Expired),
+                    Some(_) => None,
+                },
+            };
+            if let Some(reason) = stale {
+                mark.work = Work::Dropped(reason);
+            }
+            mark.write(nbl);
         }
+        drop(guard);
+        self.drop_marked(cx, &mut batch);
         self.send(cx, path, &mut batch, wire);
     }
 
@@ -254,21 +271,41 @@ impl<P: Provider> TransportLane<P> {
         self.drop_marked(cx, lists);
     }
 
-    /// Takes the lists that ended on the way out of a batch, and counts them.
+    /// Takes the lists that ended on the way out of a batch, counts them and notes them for the audit.
     fn drop_marked(&mut self, cx: &mut LaneContext<'_>, batch: &mut NblBatch) {
-        let counters = &self.counters.outbound;
-        batch.retain_mut(|nbl| match Mark::read(nbl) {
-            Mark { work: Work::Dropped(reason), length, .. } => {
-                counters.dropped[reason as usize].add(length as usize);
-                cx.pool.give(core::mem::take(&mut nbl.buffer));
-                false
+        let is_dropped = |nbl: &NetBufferList| matches!(Mark::read(nbl).work, Work::Dropped(_));
+        if !batch.iter().any(is_dropped) {
+            return;
+        }
+        for nbl in batch.extract_if(.., |nbl| is_dropped(nbl)) {
+            if let Work::Dropped(reason) = Mark::read(&nbl).work {
+                self.end(cx, nbl, reason);
             }
-            _ => true,
-        });
+        }
     }
 
+    /// A packet ends here: counted, and noted with what can be read of it (OV2-TRANS-6).
     fn end(&mut self, cx: &mut LaneContext<'_>, nbl: NetBufferList, reason: DropReason) {
-        self.counters.outbound.dropped[reason as usize].add(Mark::read(&nbl).length as usize);
+        let mark = Mark::read(&nbl);
+        self.counters.outbound.dropped[reason as usize].add(mark.length as usize);
+        let parsed = ParsedIp::parse(nbl.buffer.as_slice().get(usize::from(nbl.l3_offset)..).unwrap_or_default()).ok();
+        let sa = mark.sa.and_then(|handle| {
+            let guard = self.sad.enter();
+            let sa = guard.get(handle)?;
+            let last = match &sa.role {
+                Role::Outbound { sequence, .. } => Some(sequence.last()),
+                Role::Inbound { .. } => None,
+            };
+            Some((sa.spi, last))
+        });
+        self.audit.push(AuditEvent {
+            time: cx.now,
+            reason,
+            source: parsed.map(|parsed| parsed.src()),
+            destination: parsed.map(|parsed| parsed.dst()),
+            association: sa.map(|(spi, _)| (Operation::Esp, spi)),
+            sequence: sa.and_then(|(_, last)| last),
+        });
         cx.pool.give(nbl.buffer);
     }
 
@@ -517,6 +554,13 @@ impl<'a, P: Provider> Stage<'a, P> {
 /// The packets that the provider would not seal: a length beyond its limits, if anything. There is no clear text in them, and they are not sent.
 fn refused<K>(jobs: &[SealJob<'_, K>], owners: &[usize]) -> ArrayVec<usize, CHUNK> {
     jobs.iter().zip(owners).filter(|(job, _)| !job.verdict.is_good()).map(|(_, &owner)| owner).collect()
+}
+
+/// Whether policy lets a frame out as it is.
+fn bypassed(medium: Medium, snapshot: &Snapshot, frame: &[u8]) -> bool {
+    let Some((l3, announced)) = ip_at(medium, frame) else { return snapshot.spd.non_ip == Action::Bypass };
+    let parsed = ParsedIp::parse(frame.get(l3..).unwrap_or_default());
+    as_announced(&parsed, announced).is_some_and(|parsed| snapshot.spd.outbound_packet(|| flow(parsed)) == Action::Bypass)
 }
 
 /// What selectors look at. A call of its own, so that no packet pays for it whose policy has no selectors.

@@ -14,7 +14,7 @@ use secret::SecretBytes;
 use crate::lifetime::Lifetime;
 use crate::outer::OuterHeader;
 use crate::parameters::{AssociationParameters, Mode, OffloadPolicy, SaParameters};
-use crate::selector::{Flow, Selector};
+use crate::selector::{AddressRange, Flow, Selector};
 
 /// Why parameters make no SA.
 #[derive(Debug, thiserror::Error)]
@@ -199,11 +199,7 @@ impl<P: Provider> Sa<P> {
                 Role::Inbound { replay: Mutex::new(window.map_err(|error| invalid(&parameters, "replay-window", &error.found, "0 to 65536"))?) }
             }
         };
-        let selectors = if parameters.selectors.is_empty() && parameters.mode == Mode::Transport {
-            Box::from([own_addresses(&parameters)])
-        } else {
-            parameters.selectors.clone().into_boxed_slice()
-        };
+        let selectors = selectors(&parameters)?;
         Ok(Self {
             name: parameters.name.as_str().into(),
             mode: parameters.mode,
@@ -367,10 +363,28 @@ pub(crate) fn key(spi: Spi, destination: IpAddress) -> Key {
     Key { spi: spi.0, destination: destination.to_padded(), ipv6: !destination.is_v4() }
 }
 
-/// The selector of a transport-mode SA that names none: packets between its addresses, where it names them.
-fn own_addresses(parameters: &SaParameters) -> Selector {
-    let range = |address: IpAddress| (!address.is_unspecified()).then(|| crate::AddressRange::single(address));
-    Selector { source: range(parameters.source), destination: range(parameters.destination), ..Selector::ANY }
+/// Which packets an SA may carry. In transport mode its packets keep their addresses, so only those between its own ones are among them.
+fn selectors(parameters: &SaParameters) -> Result<Box<[Selector]>, SaError> {
+    if parameters.mode == Mode::Tunnel {
+        return Ok(parameters.selectors.clone().into_boxed_slice());
+    }
+    if parameters.selectors.is_empty() {
+        let range = |address: IpAddress| (!address.is_unspecified()).then(|| AddressRange::single(address));
+        return Ok(Box::from([Selector { source: range(parameters.source), destination: range(parameters.destination), ..Selector::ANY }]));
+    }
+    let own = |range: Option<AddressRange>, address: IpAddress| match range {
+        _ if address.is_unspecified() => Some(range),
+        Some(range) if !range.contains(address) => None,
+        _ => Some(Some(AddressRange::single(address))),
+    };
+    let narrowed = parameters.selectors.iter().filter_map(|selector| {
+        Some(Selector { source: own(selector.source, parameters.source)?, destination: own(selector.destination, parameters.destination)?, ..*selector })
+    });
+    let narrowed: Box<[Selector]> = narrowed.collect();
+    if narrowed.is_empty() {
+        return Err(invalid(parameters, "selectors", &"for other packets only", "packets between the addresses of the transport-mode SA"));
+    }
+    Ok(narrowed)
 }
 
 fn invalid(parameters: &SaParameters, field: &'static str, found: &dyn ToString, allowed: &'static str) -> SaError {

@@ -84,7 +84,7 @@ pub(crate) struct Shared<P: Provider> {
 /// What lanes decide by.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    pub(crate) spd: Spd,
+    pub(crate) spd: Arc<Spd>,
     /// Destination and source of inbound SAs: where a later fragment of ESP, which shows no SPI, may belong. Sorted.
     peers: Vec<(IpAddress, IpAddress)>,
 }
@@ -100,7 +100,8 @@ impl Snapshot {
 /// What snapshots are made of. It changes in place; a snapshot is made when a lane next asks for one, so that a thousand changes in a row cost one.
 #[derive(Default)]
 struct Policies {
-    spd: Spd,
+    /// Shared with snapshots: a change copies it once, on the control side, and a lane never.
+    spd: Arc<Spd>,
     /// How many inbound SAs have this destination and source.
     peers: BTreeMap<(IpAddress, IpAddress), usize>,
     snapshot: Option<Arc<Snapshot>>,
@@ -110,7 +111,7 @@ impl<P: Provider> Shared<P> {
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         let mut policies = lock(&self.policies);
         let Policies { spd, peers, snapshot } = &mut *policies;
-        Arc::clone(snapshot.get_or_insert_with(|| Arc::new(Snapshot { spd: spd.clone(), peers: peers.keys().copied().collect() })))
+        Arc::clone(snapshot.get_or_insert_with(|| Arc::new(Snapshot { spd: Arc::clone(spd), peers: peers.keys().copied().collect() })))
     }
 
     pub(crate) fn tell(&self, news: &mut Vec<LaneNews>) {
@@ -277,7 +278,7 @@ impl<P: Provider> Transport<P> {
 
     /// Changes the security policy database; lanes see the change with their next batch.
     pub fn set_policies(&self, change: impl FnOnce(&mut Spd)) {
-        self.shared.change(|policies| change(&mut policies.spd));
+        self.shared.change(|policies| change(Arc::make_mut(&mut policies.spd)));
     }
 
     /// Adds a policy that protects by `sa` what the SA may carry, in the SA's direction, behind the policies that are there.
