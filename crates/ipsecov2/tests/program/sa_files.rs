@@ -52,6 +52,21 @@ fn two_inbound_sas_with_one_spi_are_refused_with_the_place_of_the_second() {
 }
 
 #[test]
+fn selectors_of_transport_mode_stay_within_its_addresses() {
+    let ends = ("10.0.1.1", "10.0.2.1");
+    let with = |selectors: &str| tool(&sa("a", "outbound", "transport", ends, 0x1001, &format!("selectors = [ {selectors} ]"), ""));
+    let packets = [udp(ends.0, ends.1, 7), udp("10.0.1.2", ends.1, 7), udp(ends.0, "10.0.2.2", 7)].map(Packet::raw);
+    for selectors in ["{}", "{ protocol = \"udp\" }", "{ source = \"10.0.0.0/8\" }, { source = \"10.0.1.2\" }"] {
+        let tool = with(selectors);
+        tool.write_capture("in.pcap", &packets);
+        let document = tool.run(&["pcap", "protect", "--sa", "sa.toml", "--json", "in.pcap", "out.pcap"]).succeeds().json();
+        assert_eq!((&document["offloaded"], &document["dropped"]["policy"]), (&1.into(), &2.into()), "{selectors}: {document}");
+    }
+    let run = with("{ source = \"10.0.1.2\" }").run(&["pcap", "protect", "--sa", "sa.toml", "in.pcap", "out.pcap"]);
+    assert!(run.code == Some(1) && run.stderr.starts_with("ipsecov2: sa.toml:1:1: SA \"a\": selectors "), "{}", run.stderr);
+}
+
+#[test]
 fn reserved_spis_need_the_flag() {
     let text = sa("a", "outbound", "tunnel", ENDS, 7, "", "");
     let tool = tool(&text);
