@@ -1,24 +1,36 @@
-//! Replays the fuzz target's seeds and what once crashed it (CONTRIBUTING.md, "Fuzzing").
+//! Replays the fuzz targets' seeds and what once crashed them (CONTRIBUTING.md, "Fuzzing").
 
 use std::fs;
 use std::path::Path;
 
+#[path = "../../../fuzz/checks/inbound.rs"]
+mod inbound;
 #[path = "../../../fuzz/checks/sa_file.rs"]
 mod sa_file;
 
 #[test]
+fn inbound() {
+    assert!(replay("inbound", inbound::check) >= 10);
+}
+
+#[test]
 fn sa_file() {
+    assert!(replay("sa_file", sa_file::check) >= 8);
+}
+
+/// Returns how many files there were.
+fn replay(target: &str, check: fn(&[u8])) -> usize {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut replayed = 0;
-    for directory in ["fuzz/seeds/sa_file", "testdata/crashes/sa_file"] {
+    for directory in ["fuzz/seeds", "testdata/crashes"] {
         // Crashes there are only when there have been some.
-        let Ok(entries) = fs::read_dir(root.join(directory)) else { continue };
+        let Ok(entries) = fs::read_dir(root.join(directory).join(target)) else { continue };
         for entry in entries {
             let path = entry.unwrap().path();
             println!("{}", path.display());
-            sa_file::check(&fs::read(&path).unwrap());
+            check(&fs::read(&path).unwrap());
             replayed += 1;
         }
     }
-    assert!(replayed >= 8, "{replayed} files");
+    replayed
 }
