@@ -7,6 +7,7 @@
 //! `cargo bench -p ipsecov2 --bench datapath -- [--rounds N] [--only NAME] [--check]`: `--only` measures the raw ways and those that have NAME in their
 //! names (for a profiler), with `--check` a target that is missed is a failure.
 
+use std::fmt::Write as _;
 use std::hint::black_box;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
@@ -88,7 +89,7 @@ struct Way<'a> {
 
 /// Measures all ways for inner packets of `size` bytes and prints a row for each. Returns whether a target was missed.
 fn measure(size: usize, rounds: usize, only: &str) -> bool {
-    let (mut offloaded, mut software) = (Wire::new(size, true), Wire::new(size, false));
+    let (mut offloaded, mut software) = (Pair::new(size, true), Pair::new(size, false));
     let (mut seal, mut open) = (RawSeal::new(size), RawOpen::new(size));
     let (mut nic_send, mut nic_receive) = (NicSend::new(size), NicReceive::new(size));
     let (offloaded, software) = (std::cell::RefCell::new(&mut offloaded), std::cell::RefCell::new(&mut software));
@@ -112,7 +113,7 @@ fn measure(size: usize, rounds: usize, only: &str) -> bool {
             let total: Duration = (0..TURN).map(|_| (way.batch)()).sum();
             // The first round warms up.
             if round > 0 {
-                times.push(total.as_secs_f64() * 1e9 / (TURN * BATCH) as f64);
+                times.push(total.as_secs_f64() * 1e9 / f64::from((TURN * BATCH) as u32));
             }
         }
     }
@@ -125,11 +126,11 @@ fn measure(size: usize, rounds: usize, only: &str) -> bool {
         let mut row = format!("{:<28} {size:>5} {nanoseconds:>11.1} {:>8.3}", way.name, 1e3 / nanoseconds);
         if let Some(raw) = way.raw {
             let ratio = median(times[raw].iter().zip(&times[at]).map(|(raw, time)| raw / time).collect());
-            row += &format!(" {ratio:>8.3}");
+            let _ = write!(row, " {ratio:>8.3}");
             if let Some(target) = way.target {
                 let target = target[usize::from(size != SIZES[0])];
                 missed |= ratio < target;
-                row += &format!(" {target:>8.2}{}", if ratio < target { "  missed" } else { "" });
+                let _ = write!(row, " {target:>8.2}{}", if ratio < target { "  missed" } else { "" });
             }
         }
         println!("{row}");
@@ -387,7 +388,7 @@ impl NicReceive {
 }
 
 /// Two hosts: what one sends the other receives.
-struct Wire {
+struct Pair {
     a: Host,
     b: Host,
     inner: Vec<u8>,
@@ -396,7 +397,7 @@ struct Wire {
     out: InboundBatch,
 }
 
-impl Wire {
+impl Pair {
     fn new(size: usize, offload: bool) -> Self {
         let host = |direction| {
             let mut host = Host::new(&HostConfig { medium: Medium::Ethernet, ..HostConfig::default() }).unwrap();
