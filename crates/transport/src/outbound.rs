@@ -173,11 +173,17 @@ impl<P: Provider> TransportLane<P> {
     fn complete(&mut self, cx: &mut LaneContext<'_>, path: &mut Datapath, done: &mut NblBatch, wire: &mut FrameBatch) {
         let mut again = core::mem::take(&mut self.again);
         while !done.is_empty() {
+            // As a rule that is all of them, and no list is moved.
+            done.retain(|nbl| {
+                let success = nbl.status.is_success();
+                if success {
+                    Self::count(&self.counters.outbound, Mark::read(nbl));
+                }
+                !success
+            });
             for mut nbl in done.drain(..) {
                 let mut mark = Mark::read(&nbl);
-                if nbl.status.is_success() {
-                    Self::count(&self.counters.outbound, mark);
-                } else if !mark.again {
+                if !mark.again {
                     mark.again = true;
                     mark.write(&mut nbl);
                     again.push(nbl);
