@@ -250,6 +250,8 @@ fn sa(spi: u32, direction: Direction, mode: Mode, source: &str, destination: &st
         iv_mask: 0x5eed,
         udp_encapsulation: None,
         inside: None,
+        ah_alignment: None,
+        traffic_flow: transport::TrafficFlow::NONE,
         allow_unauthenticated: false,
         allow_reserved_spi: false,
         soft_limits: Limits::NONE,

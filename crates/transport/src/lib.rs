@@ -11,7 +11,8 @@
 //! use sa_table::{SEED_WORDS, Seed};
 //! use secret::SecretBytes;
 //! use transport::{
-//!     AssociationParameters, ClearPolicy, InboundBatch, Limits, Mode, OffloadPolicy, OffloadReason, SaParameters, Transport, TransportConfig, Verdict,
+//!     AssociationParameters, ClearPolicy, InboundBatch, Limits, Mode, OffloadPolicy, OffloadReason, SaParameters, TrafficFlow, Transport, TransportConfig,
+//!     Verdict,
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -38,6 +39,8 @@
 //!     iv_mask: 0,
 //!     udp_encapsulation: None,
 //!     inside: None,
+//!     ah_alignment: None,
+//!     traffic_flow: TrafficFlow::NONE,
 //!     allow_unauthenticated: false,
 //!     allow_reserved_spi: false,
 //!     soft_limits: Limits::NONE,

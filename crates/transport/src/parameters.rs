@@ -78,6 +78,21 @@ pub struct UdpEncapsulation {
     pub destination_port: u16,
 }
 
+/// Traffic flow confidentiality of an outbound ESP tunnel (RFC 4303 sections 2.6 and 2.7): what the sizes and the number of its packets hide. What is
+/// received may be padded, and may be a dummy, whatever stands here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TrafficFlow {
+    /// Inner packets shorter than so many bytes are followed by zeros up to that length; 0 = none.
+    pub pad_to: u16,
+    /// After every so many packets a dummy packet (next header 59) follows; 0 = never.
+    pub dummy_every: u32,
+}
+
+impl TrafficFlow {
+    /// Hides nothing.
+    pub const NONE: Self = Self { pad_to: 0, dummy_every: 0 };
+}
+
 /// An SA bundle as the transport takes it.
 #[derive(Debug)]
 pub struct SaParameters {
@@ -99,10 +114,15 @@ pub struct SaParameters {
     pub replay_window: u32,
     /// XORed with the sequence number to make the IVs of counter modes (OV2-SEND-7).
     pub iv_mask: u64,
-    /// UDP encapsulation.
+    /// UDP encapsulation, on the bundle that has the UDP header.
     pub udp_encapsulation: Option<UdpEncapsulation>,
-    /// Name of the tunnel bundle that this transport bundle travels in.
+    /// Name of the tunnel bundle of the same direction that this transport bundle travels in; it was added before.
     pub inside: Option<String>,
+    /// Outbound AH over IPv4: what the length of its header is a multiple of, 4 (RFC 4302, and `None`) or 8 (Linux without `align4`). Over IPv6 it is always
+    /// 8. On the way in both are taken.
+    pub ah_alignment: Option<u8>,
+    /// Traffic flow confidentiality, outbound.
+    pub traffic_flow: TrafficFlow,
     /// Takes encryption without authentication (OV2-COMB-2).
     pub allow_unauthenticated: bool,
     /// Takes SPIs 1 to 255, which RFC 4303 reserves.

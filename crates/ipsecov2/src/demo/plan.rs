@@ -96,6 +96,8 @@ impl Connection {
             iv_mask: way.iv_mask,
             udp_encapsulation: None,
             inside: None,
+            ah_alignment: None,
+            traffic_flow: transport::TrafficFlow::NONE,
             allow_unauthenticated: false,
             allow_reserved_spi: false,
             soft_limits: Limits::NONE,

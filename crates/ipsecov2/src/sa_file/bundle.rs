@@ -108,6 +108,8 @@ pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaF
         iv_mask: 0,
         udp_encapsulation,
         inside,
+        ah_alignment: None,
+        traffic_flow: transport::TrafficFlow::NONE,
         allow_unauthenticated,
         allow_reserved_spi: rules.reserved_spi,
         soft_limits: Limits::NONE,

@@ -491,6 +491,8 @@ fn parameters() -> impl Strategy<Value = SaParameters> {
             replay_window: window,
             iv_mask: 0,
             inside: None,
+            ah_alignment: None,
+            traffic_flow: transport::TrafficFlow::NONE,
             allow_unauthenticated: true,
             allow_reserved_spi: false,
             soft_limits: Limits::NONE,

@@ -75,6 +75,8 @@ impl Connection {
             iv_mask: 0x5eed << seed,
             udp_encapsulation: None,
             inside: None,
+            ah_alignment: None,
+            traffic_flow: transport::TrafficFlow::NONE,
             allow_unauthenticated: false,
             allow_reserved_spi: false,
             soft_limits: self.soft,

@@ -547,6 +547,8 @@ impl Sa {
             iv_mask: 0,
             udp_encapsulation: None,
             inside: None,
+            ah_alignment: None,
+            traffic_flow: transport::TrafficFlow::NONE,
             allow_unauthenticated: false,
             allow_reserved_spi: false,
             soft_limits: self.soft,
