@@ -310,7 +310,7 @@ fn bundle(direction: Direction) -> SaBundle {
             encryption: Keyed { algorithm: EncryptionAlgorithm::AesGcm(AesKeySize::Aes128), key: SecretBytes::from(vec![7; 20]), additional_info: ICV as u32 },
             authentication: None,
         }),
-        extension: SaExtension { iv_mask: 0x5eed, replay_window: Some(64) },
+        extension: SaExtension { iv_mask: 0x5eed, replay_window: Some(64), ..SaExtension::default() },
     }
 }
 

@@ -208,7 +208,7 @@ pub struct Endpoints {
     pub destination: Option<IpAddr>,
 }
 
-/// What the typed request carries beyond the ABI (OV2-SEND-7, OV2-SA-6). The raw form has no field for it, and gets the default.
+/// What the typed request carries beyond the ABI (OV2-SEND-7, OV2-SA-6, OV2-COMB-2, OV2-RECV-7). The raw form has no field for it, and gets the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SaExtension {
     /// XORed with the 64-bit sequence number to make the IV of counter-mode algorithms.
@@ -216,6 +216,10 @@ pub struct SaExtension {
     /// Size of the SA's replay window in packets, for the inference of the high half of inbound extended sequence numbers (RFC 4303 appendix A2.2);
     /// `None`: the number nearest to the highest one verified.
     pub replay_window: Option<u32>,
+    /// The owner of the SA explicitly allows ESP with encryption only and no AH over it (OV2-COMB-2).
+    pub allow_unauthenticated: bool,
+    /// Inbound with UDP encapsulation: the local UDP port, if it is not the adapter's (OV2-RECV-7).
+    pub udp_esp_port: Option<u16>,
 }
 
 /// An SA bundle: what one entry of ADD_SA or one ADD_SA_EX asks the NIC to hold (OV2-SA-2).

@@ -26,6 +26,8 @@ pub enum SaField {
     DestinationAddress,
     /// UDP-ESP encapsulation type.
     UdpEsp,
+    /// UDP-ESP port.
+    UdpEspPort,
     /// SPI of the ESP association.
     EspSpi,
     /// High-order half of ESP's sequence number.
@@ -57,6 +59,7 @@ impl SaField {
             Self::SourceAddress => "source address",
             Self::DestinationAddress => "destination address",
             Self::UdpEsp => "UDP-ESP encapsulation",
+            Self::UdpEspPort => "UDP-ESP port",
             Self::EspSpi => "ESP SPI",
             Self::EspSequenceNumberHigh => "ESP sequence number, high half",
             Self::EncryptionKeyLength => "encryption key length",
@@ -98,7 +101,8 @@ impl From<Invalid> for Status {
 }
 
 impl SaBundle {
-    /// Checks what does not depend on an adapter: addresses, SPIs, key and ICV lengths, and which algorithms and operations go together.
+    /// Checks what does not depend on an adapter: addresses, SPIs, key and ICV lengths, and which algorithms and operations go together. The bundle's
+    /// own [`allow_unauthenticated`](crate::SaExtension::allow_unauthenticated) counts as [`SaRules::unauthenticated_esp`].
     ///
     /// # Errors
     /// [`Invalid`] with the first part that is wrong; [`Status::from`] makes the answer of it.
@@ -114,7 +118,12 @@ impl SaBundle {
                 return invalid(SaField::UdpEsp, found, "UDP-ESP with ESP alone");
             }
         }
-        check_associations(&self.associations, allow)
+        match self.extension.udp_esp_port {
+            Some(port) if self.udp_esp.is_none() => return invalid(SaField::UdpEspPort, port, "none without UDP-ESP"),
+            Some(0) => return invalid(SaField::UdpEspPort, 0, "1 to 65535"),
+            Some(_) | None => {}
+        }
+        check_associations(&self.associations, SaRules { unauthenticated_esp: allow.unauthenticated_esp || self.extension.allow_unauthenticated, ..allow })
     }
 }
 

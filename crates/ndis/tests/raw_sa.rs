@@ -312,10 +312,18 @@ fn updates_need_a_handle_and_an_operation() {
 fn extensions_are_not_written() {
     let refused = |bundle: SaBundle| sa::encode_add_sa_ex(&bundle).err().map(|error| error.status());
     let mut masked = gcm(0x1001);
-    masked.extension = SaExtension { iv_mask: 1, replay_window: None };
+    masked.extension = SaExtension { iv_mask: 1, ..SaExtension::default() };
     assert_eq!(refused(masked), Some(Status::NOT_SUPPORTED), "an IV mask that only one side knows repeats IVs");
     assert_eq!(refused(bundle(Associations::Esp(esp(EncryptionAlgorithm::ChaCha20Poly1305, None)))), Some(Status::NOT_SUPPORTED));
     assert_eq!(refused(bundle(Associations::Ah(ah(AuthenticationAlgorithm::HmacSha512)))), Some(Status::NOT_SUPPORTED));
+    let mut bare = bundle(Associations::Esp(esp(EncryptionAlgorithm::DesCbc, None)));
+    bare.extension.allow_unauthenticated = true;
+    assert_eq!(refused(bare), Some(Status::NOT_SUPPORTED), "the allowance would be lost");
+    let mut moved = gcm(0x1001);
+    moved.udp_esp = Some(UdpEspType::Tunnel);
+    assert_eq!(sa::encode_add_sa_ex(&moved).err(), None);
+    moved.extension.udp_esp_port = Some(4501);
+    assert_eq!(refused(moved), Some(Status::NOT_SUPPORTED), "its packets would not be found");
     let mut window = gcm(0x1001);
     window.extension.replay_window = Some(64);
     assert_eq!(refused(window), None);

@@ -164,7 +164,27 @@ fn combinations_of_algorithms() {
             assert_eq!(field(alone.validate(STRICT)), wrong(fits && authenticated), "{name}");
             assert_eq!(field(alone.validate(lenient)), wrong(fits && (authenticated || !null)), "{name}");
             assert_eq!(field(under_ah.validate(STRICT)), wrong(fits), "{name}");
+            let mut allowed = bundle(Associations::Esp(esp(encryption, authentication)));
+            allowed.extension.allow_unauthenticated = true;
+            assert_eq!(field(allowed.validate(STRICT)), field(alone.validate(lenient)), "{name}: the owner's allowance is the rule's");
         }
+    }
+}
+
+#[test]
+fn a_udp_port_goes_with_udp_encapsulation() {
+    for (udp_esp, port, right) in [
+        (None, None, true),
+        (None, Some(4501), false),
+        (Some(UdpEspType::Tunnel), None, true),
+        (Some(UdpEspType::Tunnel), Some(4501), true),
+        (Some(UdpEspType::Transport), Some(u16::MAX), true),
+        (Some(UdpEspType::Transport), Some(0), false),
+    ] {
+        let mut bundle = bundle(Associations::Esp(esp(GCM_128, None)));
+        bundle.udp_esp = udp_esp;
+        bundle.extension.udp_esp_port = port;
+        assert_eq!(field(bundle.validate(STRICT)), (!right).then_some(SaField::UdpEspPort), "{udp_esp:?} {port:?}");
     }
 }
 

@@ -353,7 +353,7 @@ fn bundle(parameters: &SaParameters, high: u32, key: impl Fn(&SecretBytes) -> Se
                 additional_info: 0,
             }),
         }),
-        extension: SaExtension { iv_mask: parameters.iv_mask, replay_window: Some(parameters.replay_window) },
+        extension: SaExtension { iv_mask: parameters.iv_mask, replay_window: Some(parameters.replay_window), ..SaExtension::default() },
     }
 }
 

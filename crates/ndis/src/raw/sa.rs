@@ -339,8 +339,8 @@ fn algorithm<A: Copy>(
 /// The bytes of an ADD_SA list. They hold the keys, and are erased when they are dropped.
 ///
 /// # Errors
-/// [`RawError::NotRepresentable`] for a vendor extension: an algorithm outside the ABI's masks, or an IV mask other than 0. (A size of the replay window
-/// is left out: it only helps to infer numbers, OV2-SA-6.) Also if the list is empty.
+/// [`RawError::NotRepresentable`] for a vendor extension: an algorithm outside the ABI's masks, an IV mask other than 0, the allowance of ESP without
+/// authentication, a UDP-ESP port. (A size of the replay window is left out: it only helps to infer numbers, OV2-SA-6.) Also if the list is empty.
 pub fn encode_add_sa(bundles: &[SaBundle]) -> Result<SecretBytes, RawError> {
     if bundles.is_empty() {
         return Err(RawError::NotRepresentable { what: "an empty list", structure: PLAIN.name });
@@ -420,6 +420,13 @@ fn encode_bundle(bundle: &SaBundle, layout: &Layout, element: &mut [u8], keys_at
     // Another mask on one side than on the other would repeat an IV under one key (OV2-SEND-7).
     if bundle.extension.iv_mask != 0 {
         return Err(extension("an IV mask"));
+    }
+    if bundle.extension.allow_unauthenticated {
+        return Err(extension("the allowance of ESP without authentication"));
+    }
+    // On another port its packets would not be found.
+    if bundle.extension.udp_esp_port.is_some() {
+        return Err(extension("a UDP-ESP port of its own"));
     }
     let mut flags = 0;
     if bundle.direction == Direction::Inbound {

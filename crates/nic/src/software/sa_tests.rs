@@ -29,7 +29,7 @@ fn bundle(direction: Direction, extended: bool, high: u32, window: Option<u32>) 
             },
             authentication: None,
         }),
-        extension: SaExtension { iv_mask: 0, replay_window: window },
+        extension: SaExtension { iv_mask: 0, replay_window: window, ..SaExtension::default() },
     }
 }
 

@@ -65,7 +65,7 @@ impl Sa {
                 encryption: Keyed { algorithm: EncryptionAlgorithm::AesGcm(self.key), key: self.secret(), additional_info: self.icv },
                 authentication: None,
             }),
-            extension: SaExtension { iv_mask: self.iv_mask, replay_window: self.window },
+            extension: SaExtension { iv_mask: self.iv_mask, replay_window: self.window, ..SaExtension::default() },
         }
     }
 
