@@ -200,8 +200,8 @@ impl Authentication {
         if matches!(self, Self::AesGmac(_)) { 4 } else { 0 }
     }
 
-    /// Bytes of an SA's authentication key, salt included. A key has exactly this length.
-    pub const fn key_length(self) -> usize {
+    /// Bytes of the algorithm's own key, without a salt.
+    pub const fn mac_key_length(self) -> usize {
         match self {
             Self::None => 0,
             Self::HmacMd5 => 16,
@@ -209,8 +209,13 @@ impl Authentication {
             Self::HmacSha256 => 32,
             Self::HmacSha384 => 48,
             Self::HmacSha512 => 64,
-            Self::AesGmac(size) => size.bytes() + self.salt_length(),
+            Self::AesGmac(size) => size.bytes(),
         }
+    }
+
+    /// Bytes of an SA's authentication key, salt included. A key has exactly this length.
+    pub const fn key_length(self) -> usize {
+        self.mac_key_length() + self.salt_length()
     }
 
     /// Bytes of IV that each packet carries.
@@ -220,12 +225,17 @@ impl Authentication {
 
     /// Bytes of ICV.
     pub const fn icv_length(self) -> usize {
+        self.icv_lengths()[0]
+    }
+
+    /// The one ICV length, as [`Encryption::icv_lengths`] gives those of a combined mode. Other truncations are other algorithms.
+    pub const fn icv_lengths(self) -> &'static [usize; 1] {
         match self {
-            Self::None => 0,
-            Self::HmacMd5 | Self::HmacSha1 => 12,
-            Self::HmacSha256 | Self::AesGmac(_) => 16,
-            Self::HmacSha384 => 24,
-            Self::HmacSha512 => 32,
+            Self::None => &[0],
+            Self::HmacMd5 | Self::HmacSha1 => &[12],
+            Self::HmacSha256 | Self::AesGmac(_) => &[16],
+            Self::HmacSha384 => &[24],
+            Self::HmacSha512 => &[32],
         }
     }
 }

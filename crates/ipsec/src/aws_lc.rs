@@ -10,9 +10,11 @@ use core::fmt;
 
 use aws_lc_rs::aead;
 
-use crate::algorithm::AesKeySize;
-use crate::provider::{Aad, Aead, Data, KeyError, OpenJob, Provider, Scratch, SealJob, Verdict};
+use crate::aad::{Aad, Nonce};
+use crate::algorithm::{AesKeySize, Authentication, Encryption};
+use crate::provider::{AuthJob, Data, OpenJob, Provider, Scratch, SealJob, Verdict};
 use crate::rust_crypto::RustCryptoKey;
+use crate::suite::{KeyError, KeyParameters, check_auth_key};
 
 /// aws-lc-rs for ICVs of 16 bytes, RustCrypto for those of 12 and 8.
 #[derive(Clone, Copy, Debug, Default)]
@@ -34,28 +36,30 @@ enum Cipher {
 const ICV_LENGTH: usize = 16;
 
 impl AwsLcKey {
-    pub(crate) fn new(algorithm: Aead, key: &[u8], icv_length: usize) -> Result<Self, KeyError> {
-        algorithm.check(key, icv_length)?;
+    pub(crate) fn new(parameters: &KeyParameters<'_>) -> Result<Self, KeyError> {
+        parameters.check()?;
+        let &KeyParameters { encryption, encryption_key, authentication, icv_length, .. } = parameters;
         if icv_length != ICV_LENGTH {
-            return RustCryptoKey::new(algorithm, key, icv_length).map(|key| Self(Cipher::ShortIcv(key)));
+            return RustCryptoKey::new(parameters).map(|key| Self(Cipher::ShortIcv(key)));
         }
-        let native = match algorithm {
-            Aead::AesGcm(AesKeySize::Aes128) => &aead::AES_128_GCM,
-            Aead::AesGcm(AesKeySize::Aes192) => &aead::AES_192_GCM,
-            Aead::AesGcm(AesKeySize::Aes256) => &aead::AES_256_GCM,
+        let native = match encryption {
+            Encryption::AesGcm(AesKeySize::Aes128) => &aead::AES_128_GCM,
+            Encryption::AesGcm(AesKeySize::Aes192) => &aead::AES_192_GCM,
+            Encryption::AesGcm(AesKeySize::Aes256) => &aead::AES_256_GCM,
+            _ => return Err(KeyError::Unsupported { provider: AwsLc::NAME, encryption, authentication }),
         };
-        let key = aead::UnboundKey::new(native, key).map_err(|_| KeyError::Library { provider: AwsLc::NAME, algorithm })?;
+        let key = aead::UnboundKey::new(native, encryption_key).map_err(|_| KeyError::Library { provider: AwsLc::NAME, encryption, authentication })?;
         Ok(Self(Cipher::Full(aead::LessSafeKey::new(key))))
     }
 
     /// Whether the job could be done; the output is not to be used otherwise.
     #[inline]
-    pub(crate) fn seal(&self, nonce: &[u8; 12], aad: &Aad, data: &mut Data<'_>, tag: &mut [u8]) -> bool {
+    pub(crate) fn seal(&self, nonce: &Nonce, aad: &Aad, data: &mut Data<'_>, tag: &mut [u8]) -> bool {
         let key = match &self.0 {
             Cipher::Full(key) => key,
             Cipher::ShortIcv(key) => return key.seal(nonce, aad, data, tag),
         };
-        let nonce = aead::Nonce::assume_unique_for_key(*nonce);
+        let nonce = aead::Nonce::assume_unique_for_key(*nonce.first());
         let aad = aead::Aad::from(aad.as_bytes());
         // The library checks both lengths, and that `tag` is 16 bytes.
         match data {
@@ -67,12 +71,12 @@ impl AwsLcKey {
 
     /// Whether the packet is authentic. If not, data in place is as it was and the destination of a copy zero.
     #[inline]
-    pub(crate) fn open(&self, nonce: &[u8; 12], aad: &Aad, data: &mut Data<'_>, tag: &[u8], scratch: &mut Scratch) -> bool {
+    pub(crate) fn open(&self, nonce: &Nonce, aad: &Aad, data: &mut Data<'_>, tag: &[u8], scratch: &mut Scratch) -> bool {
         let key = match &self.0 {
             Cipher::Full(key) => key,
             Cipher::ShortIcv(key) => return key.open(nonce, aad, data, tag),
         };
-        let nonce = aead::Nonce::assume_unique_for_key(*nonce);
+        let nonce = aead::Nonce::assume_unique_for_key(*nonce.first());
         let aad = aead::Aad::from(aad.as_bytes());
         match data {
             Data::InPlace(data) => {
@@ -100,15 +104,31 @@ impl fmt::Debug for AwsLcKey {
     }
 }
 
+/// A key of [`AwsLc`] for AH.
+#[derive(Debug)]
+pub enum AwsLcAuthKey {}
+
+impl AwsLcAuthKey {
+    pub(crate) fn new(algorithm: Authentication, key: &[u8]) -> Result<Self, KeyError> {
+        check_auth_key(algorithm, key)?;
+        Err(KeyError::Unsupported { provider: AwsLc::NAME, encryption: Encryption::Null, authentication: algorithm })
+    }
+}
+
 impl Provider for AwsLc {
     type Key = AwsLcKey;
+    type AuthKey = AwsLcAuthKey;
 
     fn name(&self) -> &'static str {
         Self::NAME
     }
 
-    fn key(&self, algorithm: Aead, key: &[u8], icv_length: usize) -> Result<Self::Key, KeyError> {
-        AwsLcKey::new(algorithm, key, icv_length)
+    fn key(&self, parameters: &KeyParameters<'_>) -> Result<Self::Key, KeyError> {
+        AwsLcKey::new(parameters)
+    }
+
+    fn auth_key(&self, algorithm: Authentication, key: &[u8]) -> Result<Self::AuthKey, KeyError> {
+        AwsLcAuthKey::new(algorithm, key)
     }
 
     fn seal(&self, jobs: &mut [SealJob<'_, Self::Key>]) {
@@ -121,6 +141,12 @@ impl Provider for AwsLc {
     fn open(&self, jobs: &mut [OpenJob<'_, Self::Key>], scratch: &mut Scratch) {
         for job in jobs {
             job.verdict = Verdict::from_success(job.key.open(&job.nonce, &job.aad, &mut job.data, job.tag, scratch));
+        }
+    }
+
+    fn authenticate(&self, jobs: &mut [AuthJob<'_, Self::AuthKey>]) {
+        for job in jobs {
+            match *job.key {}
         }
     }
 }

@@ -24,9 +24,11 @@ use core::ops::Range;
 use secret::SecretBytes;
 use zeroize::Zeroize;
 
+use crate::aad::Aad;
 use crate::algorithm::{Authentication, Encryption};
 use crate::iv;
-use crate::provider::{Aad, Aead, Data, KeyError, OpenJob, Provider, SealJob};
+use crate::provider::{Data, OpenJob, Provider, SealJob};
+use crate::suite::{KeyError, KeyParameters, Suite};
 use crate::trailer::{TRAILER_LENGTH, padding_for};
 
 /// Bytes of SPI and sequence number.
@@ -48,6 +50,8 @@ pub struct EspParameters<'a> {
     pub authentication: Authentication,
     /// Its key.
     pub authentication_key: &'a SecretBytes,
+    /// Whether encryption may go without authentication: the SA's owner has said so, or its packets have AH as well (OV2-COMB-2).
+    pub allow_unauthenticated: bool,
     /// Whether sequence numbers have 64 bits (RFC 4304).
     pub extended_sequence_numbers: bool,
     /// XORed with the sequence number to make the IV of a counter mode (OV2-SEND-7). Only sealing uses it.
@@ -57,17 +61,19 @@ pub struct EspParameters<'a> {
 /// Parameters that make no SA. No key byte is in any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SaError {
-    /// The encryption algorithm is known, but this version cannot do it.
-    #[error("encryption algorithm {algorithm} is not available")]
-    EncryptionUnavailable {
-        /// The algorithm.
-        algorithm: Encryption,
+    /// Encryption alone, and the owner has not said that this is what he wants (OV2-COMB-2).
+    #[error("encryption {encryption} without authentication is not allowed for this SA")]
+    Unauthenticated {
+        /// The encryption algorithm.
+        encryption: Encryption,
     },
-    /// The authentication algorithm is known, but this version cannot do it.
-    #[error("authentication algorithm {algorithm} is not available")]
-    AuthenticationUnavailable {
-        /// The algorithm.
-        algorithm: Authentication,
+    /// AES-GMAC with encryption (RFC 4543), or neither encryption nor authentication (RFC 4303 section 1).
+    #[error("encryption {encryption} and authentication {authentication} do not go together")]
+    Combination {
+        /// The encryption algorithm.
+        encryption: Encryption,
+        /// The authentication algorithm.
+        authentication: Authentication,
     },
     /// A combined mode authenticates by itself.
     #[error("encryption algorithm {encryption} authenticates by itself: {authentication} cannot be added")]
@@ -148,13 +154,13 @@ pub enum EspError {
 ///
 /// See the crate's documentation for a packet's way through it.
 pub struct EspSa<P: Provider> {
-    suite: Suite<P>,
+    suite: Kind<P>,
     encryption: Encryption,
     extended: bool,
 }
 
 /// How an SA protects its packets. Ciphers with separate authentication will be the second kind.
-enum Suite<P: Provider> {
+enum Kind<P: Provider> {
     Combined(Combined<P>),
 }
 
@@ -176,6 +182,12 @@ impl<P: Provider> EspSa<P> {
         if encryption.is_combined() && authentication != Authentication::None {
             return Err(SaError::AuthenticatedTwice { encryption, authentication });
         }
+        if Suite::new(encryption, authentication).is_err() {
+            return Err(SaError::Combination { encryption, authentication });
+        }
+        if authentication == Authentication::None && !encryption.is_combined() && !parameters.allow_unauthenticated {
+            return Err(SaError::Unauthenticated { encryption });
+        }
         let key = parameters.encryption_key.expose();
         if key.len() != encryption.key_length() {
             let (expected, salt) = (encryption.key_length(), encryption.salt_length());
@@ -185,15 +197,9 @@ impl<P: Provider> EspSa<P> {
         if found != authentication.key_length() {
             return Err(SaError::AuthenticationKeyLength { algorithm: authentication, expected: authentication.key_length(), found });
         }
-        if !authentication.is_available() {
-            return Err(SaError::AuthenticationUnavailable { algorithm: authentication });
+        if !encryption.is_combined() {
+            return Err(SaError::Provider(KeyError::Unsupported { provider: provider.name(), encryption, authentication }));
         }
-        let aead = match encryption {
-            Encryption::AesGcm(size) => Aead::AesGcm(size),
-            Encryption::Null | Encryption::DesCbc | Encryption::TripleDesCbc | Encryption::AesCbc(_) | Encryption::ChaCha20Poly1305 => {
-                return Err(SaError::EncryptionUnavailable { algorithm: encryption });
-            }
-        };
         if !encryption.icv_lengths().contains(&icv_length) {
             return Err(SaError::IcvLength { algorithm: encryption, expected: encryption.icv_lengths(), found: icv_length });
         }
@@ -201,8 +207,8 @@ impl<P: Provider> EspSa<P> {
             let (expected, salt) = (encryption.key_length(), encryption.salt_length());
             return Err(SaError::EncryptionKeyLength { algorithm: encryption, expected, salt, found: key.len() });
         };
-        let key = provider.key(aead, cipher_key, icv_length)?;
-        let suite = Suite::Combined(Combined { key, iv_mask: parameters.iv_mask, salt, icv_length: icv_length as u8 });
+        let key = provider.key(&KeyParameters::combined(encryption, cipher_key, icv_length))?;
+        let suite = Kind::Combined(Combined { key, iv_mask: parameters.iv_mask, salt, icv_length: icv_length as u8 });
         Ok(Self { suite, encryption, extended: parameters.extended_sequence_numbers })
     }
 
@@ -220,7 +226,7 @@ impl<P: Provider> EspSa<P> {
     #[inline]
     pub const fn iv_length(&self) -> usize {
         match &self.suite {
-            Suite::Combined(_) => COUNTER_IV_LENGTH,
+            Kind::Combined(_) => COUNTER_IV_LENGTH,
         }
     }
 
@@ -228,7 +234,7 @@ impl<P: Provider> EspSa<P> {
     #[inline]
     pub const fn icv_length(&self) -> usize {
         match &self.suite {
-            Suite::Combined(suite) => suite.icv_length as usize,
+            Kind::Combined(suite) => suite.icv_length as usize,
         }
     }
 
@@ -236,7 +242,7 @@ impl<P: Provider> EspSa<P> {
     #[inline]
     pub const fn alignment(&self) -> usize {
         match &self.suite {
-            Suite::Combined(_) => 4,
+            Kind::Combined(_) => 4,
         }
     }
 
@@ -291,7 +297,7 @@ impl<P: Provider> EspSa<P> {
     /// [`EspError`] when lengths or sequence number do not fit; nothing has been written then.
     #[inline]
     pub fn seal_job<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<SealJob<'a, P::Key>, EspError> {
-        let Suite::Combined(suite) = &self.suite;
+        let Kind::Combined(suite) = &self.suite;
         let Parts { header, iv, text, icv } = suite.split(esp)?;
         if !text.len().is_multiple_of(4) {
             return Err(EspError::Alignment { alignment: 4, found: text.len() });
@@ -310,7 +316,7 @@ impl<P: Provider> EspSa<P> {
     /// [`EspError`] when lengths or sequence number do not fit.
     #[inline]
     pub fn open_job<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<OpenJob<'a, P::Key>, EspError> {
-        let Suite::Combined(suite) = &self.suite;
+        let Kind::Combined(suite) = &self.suite;
         let Parts { header, iv, text, icv } = suite.split(esp)?;
         let spi = self.check_number(*header, sequence)?;
         Ok(OpenJob::new(&suite.key, iv::nonce(suite.salt, *iv), Aad::esp(spi, sequence, self.extended), Data::InPlace(text), icv))

@@ -23,6 +23,7 @@
 //!     icv_length: 16,
 //!     authentication: Authentication::None,
 //!     authentication_key: &SecretBytes::default(),
+//!     allow_unauthenticated: false,
 //!     extended_sequence_numbers: false,
 //!     iv_mask: 0x5eed_5eed_5eed_5eed,
 //! })?;
@@ -57,17 +58,23 @@
 mod algorithm;
 pub use algorithm::{AesKeySize, Authentication, Encryption, UnknownAlgorithm};
 
+mod suite;
+pub use suite::{KeyError, KeyParameters, Suite};
+
+mod aad;
+pub use aad::{Aad, Nonce};
+
 mod provider;
-pub use provider::{Aad, Aead, BATCH, Data, KeyError, OpenBatch, OpenJob, Provider, Scratch, SealBatch, SealJob, Verdict};
+pub use provider::{AuthBatch, AuthJob, BATCH, Data, Icv, OpenBatch, OpenJob, Provider, Scratch, SealBatch, SealJob, Verdict};
 
 mod aws_lc;
-pub use aws_lc::{AwsLc, AwsLcKey};
+pub use aws_lc::{AwsLc, AwsLcAuthKey, AwsLcKey};
 
 mod rust_crypto;
-pub use rust_crypto::{RustCrypto, RustCryptoKey};
+pub use rust_crypto::{RustCrypto, RustCryptoAuthKey, RustCryptoKey};
 
 mod crypto;
-pub use crypto::{Crypto, CryptoKey, UnknownProvider};
+pub use crypto::{Crypto, CryptoAuthKey, CryptoKey, UnknownProvider};
 
 #[cfg(any(test, fuzzing, feature = "insecure"))]
 #[doc(hidden)]

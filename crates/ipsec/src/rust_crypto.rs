@@ -5,11 +5,13 @@ use core::fmt;
 use aes_gcm::AesGcm;
 use aes_gcm::aead::consts::{U8, U12, U16};
 use aes_gcm::aead::inout::InOutBuf;
-use aes_gcm::aead::{AeadInOut, KeyInit, Nonce, Tag};
+use aes_gcm::aead::{self, AeadInOut, KeyInit, Tag};
 use aes_gcm::aes::{Aes128, Aes192, Aes256};
 
-use crate::algorithm::AesKeySize;
-use crate::provider::{Aad, Aead, Data, KeyError, OpenJob, Provider, Scratch, SealJob, Verdict};
+use crate::aad::{Aad, Nonce};
+use crate::algorithm::{AesKeySize, Authentication, Encryption};
+use crate::provider::{AuthJob, Data, OpenJob, Provider, Scratch, SealJob, Verdict};
+use crate::suite::{KeyError, KeyParameters, check_auth_key};
 
 /// RustCrypto's implementation.
 #[derive(Clone, Copy, Debug, Default)]
@@ -56,9 +58,12 @@ macro_rules! with_cipher {
 }
 
 impl RustCryptoKey {
-    pub(crate) fn new(algorithm: Aead, key: &[u8], icv_length: usize) -> Result<Self, KeyError> {
-        algorithm.check(key, icv_length)?;
-        let Aead::AesGcm(size) = algorithm;
+    pub(crate) fn new(parameters: &KeyParameters<'_>) -> Result<Self, KeyError> {
+        parameters.check()?;
+        let &KeyParameters { encryption, encryption_key: key, authentication, icv_length, .. } = parameters;
+        let Encryption::AesGcm(size) = encryption else {
+            return Err(KeyError::Unsupported { provider: RustCrypto::NAME, encryption, authentication });
+        };
         let cipher = match (size, icv_length) {
             (AesKeySize::Aes128, 16) => expand(key).map(Cipher::Aes128Icv16),
             (AesKeySize::Aes128, 12) => expand(key).map(Cipher::Aes128Icv12),
@@ -70,18 +75,18 @@ impl RustCryptoKey {
             (AesKeySize::Aes256, 12) => expand(key).map(Cipher::Aes256Icv12),
             (AesKeySize::Aes256, _) => expand(key).map(Cipher::Aes256Icv8),
         };
-        cipher.map(Self).ok_or(KeyError::Library { provider: RustCrypto::NAME, algorithm })
+        cipher.map(Self).ok_or(KeyError::Library { provider: RustCrypto::NAME, encryption, authentication })
     }
 
     /// Whether the job could be done; the output is not to be used otherwise.
     #[inline]
-    pub(crate) fn seal(&self, nonce: &[u8; 12], aad: &Aad, data: &mut Data<'_>, tag: &mut [u8]) -> bool {
+    pub(crate) fn seal(&self, nonce: &Nonce, aad: &Aad, data: &mut Data<'_>, tag: &mut [u8]) -> bool {
         with_cipher!(self, cipher => seal(&**cipher, nonce, aad, data, tag))
     }
 
     /// Whether the packet is authentic. If not, data in place is untouched and the destination of a copy zero.
     #[inline]
-    pub(crate) fn open(&self, nonce: &[u8; 12], aad: &Aad, data: &mut Data<'_>, tag: &[u8]) -> bool {
+    pub(crate) fn open(&self, nonce: &Nonce, aad: &Aad, data: &mut Data<'_>, tag: &[u8]) -> bool {
         with_cipher!(self, cipher => open(&**cipher, nonce, aad, data, tag))
     }
 }
@@ -92,15 +97,31 @@ impl fmt::Debug for RustCryptoKey {
     }
 }
 
+/// A key of [`RustCrypto`] for AH.
+#[derive(Debug)]
+pub enum RustCryptoAuthKey {}
+
+impl RustCryptoAuthKey {
+    pub(crate) fn new(algorithm: Authentication, key: &[u8]) -> Result<Self, KeyError> {
+        check_auth_key(algorithm, key)?;
+        Err(KeyError::Unsupported { provider: RustCrypto::NAME, encryption: Encryption::Null, authentication: algorithm })
+    }
+}
+
 impl Provider for RustCrypto {
     type Key = RustCryptoKey;
+    type AuthKey = RustCryptoAuthKey;
 
     fn name(&self) -> &'static str {
         Self::NAME
     }
 
-    fn key(&self, algorithm: Aead, key: &[u8], icv_length: usize) -> Result<Self::Key, KeyError> {
-        RustCryptoKey::new(algorithm, key, icv_length)
+    fn key(&self, parameters: &KeyParameters<'_>) -> Result<Self::Key, KeyError> {
+        RustCryptoKey::new(parameters)
+    }
+
+    fn auth_key(&self, algorithm: Authentication, key: &[u8]) -> Result<Self::AuthKey, KeyError> {
+        RustCryptoAuthKey::new(algorithm, key)
     }
 
     fn seal(&self, jobs: &mut [SealJob<'_, Self::Key>]) {
@@ -115,13 +136,19 @@ impl Provider for RustCrypto {
             job.verdict = Verdict::from_success(job.key.open(&job.nonce, &job.aad, &mut job.data, job.tag));
         }
     }
+
+    fn authenticate(&self, jobs: &mut [AuthJob<'_, Self::AuthKey>]) {
+        for job in jobs {
+            match *job.key {}
+        }
+    }
 }
 
 fn expand<A: KeyInit>(key: &[u8]) -> Option<Box<A>> {
     A::new_from_slice(key).ok().map(Box::new)
 }
 
-fn seal<A: AeadInOut<NonceSize = U12>>(cipher: &A, nonce: &[u8; 12], aad: &Aad, data: &mut Data<'_>, tag: &mut [u8]) -> bool {
+fn seal<A: AeadInOut<NonceSize = U12>>(cipher: &A, nonce: &Nonce, aad: &Aad, data: &mut Data<'_>, tag: &mut [u8]) -> bool {
     if tag.len() != size_of::<Tag<A>>() {
         return false;
     }
@@ -132,7 +159,7 @@ fn seal<A: AeadInOut<NonceSize = U12>>(cipher: &A, nonce: &[u8; 12], aad: &Aad, 
             Err(_) => return false,
         },
     };
-    match cipher.encrypt_inout_detached(&Nonce::<A>::from(*nonce), aad.as_bytes(), buffer) {
+    match cipher.encrypt_inout_detached(&aead::Nonce::<A>::from(*nonce.first::<12>()), aad.as_bytes(), buffer) {
         Ok(computed) => {
             tag.copy_from_slice(&computed);
             true
@@ -141,10 +168,10 @@ fn seal<A: AeadInOut<NonceSize = U12>>(cipher: &A, nonce: &[u8; 12], aad: &Aad, 
     }
 }
 
-fn open<A: AeadInOut<NonceSize = U12>>(cipher: &A, nonce: &[u8; 12], aad: &Aad, data: &mut Data<'_>, tag: &[u8]) -> bool {
+fn open<A: AeadInOut<NonceSize = U12>>(cipher: &A, nonce: &Nonce, aad: &Aad, data: &mut Data<'_>, tag: &[u8]) -> bool {
     let decrypt = |buffer: InOutBuf<'_, '_, u8>| match Tag::<A>::try_from(tag) {
         // The library compares before it decrypts, in constant time.
-        Ok(tag) => cipher.decrypt_inout_detached(&Nonce::<A>::from(*nonce), aad.as_bytes(), buffer, &tag).is_ok(),
+        Ok(tag) => cipher.decrypt_inout_detached(&aead::Nonce::<A>::from(*nonce.first::<12>()), aad.as_bytes(), buffer, &tag).is_ok(),
         Err(_) => false,
     };
     match data {
@@ -169,7 +196,7 @@ mod tests {
         fn erases<T: ZeroizeOnDrop>(_: &T) {}
         for size in [AesKeySize::Aes128, AesKeySize::Aes192, AesKeySize::Aes256] {
             for icv in [16, 12, 8] {
-                let key = RustCryptoKey::new(Aead::AesGcm(size), &vec![1; size.bytes()], icv).unwrap();
+                let key = RustCryptoKey::new(&KeyParameters::combined(Encryption::AesGcm(size), &vec![1; size.bytes()], icv)).unwrap();
                 with_cipher!(key, cipher => erases(&**cipher));
             }
         }
