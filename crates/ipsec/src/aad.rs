@@ -11,6 +11,16 @@ impl Nonce {
     /// Most bytes that an algorithm uses.
     pub const MAX: usize = 16;
 
+    /// An IV as it stands in a packet; of a longer one than 16 bytes, which there is not, the first 16.
+    #[inline]
+    pub(crate) fn cut(iv: &[u8]) -> Self {
+        let mut nonce = [0; Self::MAX];
+        for (byte, &value) in nonce.iter_mut().zip(iv) {
+            *byte = value;
+        }
+        Self(nonce)
+    }
+
     /// The first `N` bytes: what an algorithm with nonces of that length uses. `N` is at most 16.
     #[inline]
     pub(crate) const fn first<const N: usize>(&self) -> &[u8; N] {

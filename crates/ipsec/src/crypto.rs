@@ -108,10 +108,10 @@ impl Provider for Crypto {
 
     fn authenticate(&self, jobs: &mut [AuthJob<'_, Self::AuthKey>]) {
         for job in jobs {
-            match &job.key.0 {
-                AuthKey::AwsLc(key) => match *key {},
-                AuthKey::RustCrypto(key) => match *key {},
-            }
+            job.icv = match &job.key.0 {
+                AuthKey::AwsLc(key) => key.icv(&job.nonce, job.parts),
+                AuthKey::RustCrypto(key) => key.icv(&job.nonce, job.parts),
+            };
         }
     }
 }

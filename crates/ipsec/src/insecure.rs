@@ -3,7 +3,7 @@
 //! Only there when the crate is built for tests or fuzzing, or with the feature `insecure`.
 
 use crate::algorithm::Authentication;
-use crate::provider::{AuthJob, Data, Icv, OpenJob, Provider, Scratch, SealJob, Verdict};
+use crate::provider::{AuthJob, Icv, OpenJob, Provider, Scratch, SealJob, Verdict};
 use crate::suite::{KeyError, KeyParameters, check_auth_key};
 
 /// Ciphertext is the plaintext; the ICV is [`Toy::checksum`], repeated.
@@ -44,7 +44,7 @@ impl Provider for Toy {
 
     fn seal(&self, jobs: &mut [SealJob<'_, Self::Key>]) {
         for job in jobs {
-            let success = job.tag.len() == job.key.icv_length && job.data.len().is_multiple_of(job.key.block) && copy(&mut job.data);
+            let success = job.tag.len() == job.key.icv_length && job.data.len().is_multiple_of(job.key.block) && job.data.carry_over().is_some();
             if success {
                 let checksum = Self::checksum(job.aad.as_bytes(), job.data.output());
                 job.tag.fill(checksum);
@@ -55,16 +55,13 @@ impl Provider for Toy {
 
     fn open(&self, jobs: &mut [OpenJob<'_, Self::Key>], _: &mut Scratch) {
         for job in jobs {
-            let checksum = match &job.data {
-                Data::InPlace(data) => Self::checksum(job.aad.as_bytes(), data),
-                Data::Copy { src, .. } => Self::checksum(job.aad.as_bytes(), src),
-            };
-            let authentic = job.tag.len() == job.key.icv_length && job.tag.iter().all(|&byte| byte == checksum);
-            let good = authentic && job.data.len().is_multiple_of(job.key.block) && copy(&mut job.data);
-            if let Data::Copy { dst, .. } = &mut job.data
-                && !good
-            {
-                dst.fill(0);
+            let checksum = Self::checksum(job.aad.as_bytes(), job.data.input());
+            let good = job.tag.len() == job.key.icv_length
+                && job.data.len().is_multiple_of(job.key.block)
+                && job.tag.iter().all(|&byte| byte == checksum)
+                && job.data.carry_over().is_some();
+            if !good {
+                job.data.wipe_copy();
             }
             job.verdict = Verdict::from_success(good);
         }
@@ -75,16 +72,5 @@ impl Provider for Toy {
             let checksum = job.parts.iter().fold(0_u8, |sum, part| sum.wrapping_add(Self::checksum(&[], part)));
             job.icv = Icv::cut(&[checksum; Icv::MAX], job.key.icv_length);
         }
-    }
-}
-
-fn copy(data: &mut Data<'_>) -> bool {
-    match data {
-        Data::InPlace(_) => true,
-        Data::Copy { src, dst } if src.len() == dst.len() => {
-            dst.copy_from_slice(src);
-            true
-        }
-        Data::Copy { .. } => false,
     }
 }

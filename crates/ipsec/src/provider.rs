@@ -96,6 +96,36 @@ impl Data<'_> {
         self.len() == 0
     }
 
+    /// What the job starts from.
+    #[inline]
+    pub(crate) fn input(&self) -> &[u8] {
+        match self {
+            Self::InPlace(data) => data,
+            Self::Copy { src, .. } => src,
+        }
+    }
+
+    /// Puts the input where the result goes, for algorithms that work in place; `None` if source and destination differ in length.
+    #[inline]
+    pub(crate) fn carry_over(&mut self) -> Option<&mut [u8]> {
+        match self {
+            Self::InPlace(data) => Some(data),
+            Self::Copy { src, dst } if src.len() == dst.len() => {
+                dst.copy_from_slice(src);
+                Some(dst)
+            }
+            Self::Copy { .. } => None,
+        }
+    }
+
+    /// After a failure: nothing is left where a copy was to go.
+    #[inline]
+    pub(crate) fn wipe_copy(&mut self) {
+        if let Self::Copy { dst, .. } = self {
+            dst.fill(0);
+        }
+    }
+
     /// Where the result goes.
     pub(crate) fn output(&mut self) -> &mut [u8] {
         match self {
@@ -239,7 +269,6 @@ impl Icv {
 
     /// The first `length` bytes of `mac`; as many as there are, if these are fewer.
     #[inline]
-    #[cfg_attr(not(any(test, feature = "insecure")), allow(dead_code))]
     pub(crate) fn cut(mac: &[u8], length: usize) -> Self {
         let mut bytes = [0; Self::MAX];
         let length = length.min(mac.len()).min(Self::MAX);

@@ -8,8 +8,10 @@ use crate::algorithm::{Authentication, Encryption};
 ///
 /// An ESP SA's suite is one of
 /// - a combined mode alone: [`KeyParameters::combined`];
-/// - a cipher with separate authentication, HMAC or none: encrypted, then authenticated;
+/// - a cipher, null included, with separate authentication, HMAC or none: encrypted, then authenticated;
 /// - null encryption with AES-GMAC (RFC 4543).
+///
+/// Whether a suite without authentication may be used is not the provider's question (OV2-COMB-2).
 #[derive(Clone, Copy)]
 pub struct KeyParameters<'a> {
     /// Encryption algorithm.
@@ -45,6 +47,9 @@ impl<'a> KeyParameters<'a> {
         if found != expected {
             return Err(KeyError::EncryptionKeyLength { algorithm: self.encryption, expected, found });
         }
+        if self.encryption == Encryption::TripleDesCbc && is_degenerate(self.encryption_key) {
+            return Err(KeyError::Degenerate { algorithm: self.encryption });
+        }
         check_authentication_key(self.authentication, self.authentication_key)?;
         if !suite.icv_lengths().contains(&self.icv_length) {
             return Err(KeyError::IcvLength { suite, expected: suite.icv_lengths(), found: self.icv_length });
@@ -70,9 +75,19 @@ impl fmt::Debug for KeyParameters<'_> {
 /// No algorithm, or a key of another length than the algorithm's (without salt).
 pub(crate) fn check_auth_key(algorithm: Authentication, key: &[u8]) -> Result<(), KeyError> {
     if algorithm == Authentication::None {
-        return Err(KeyError::Combination { encryption: Encryption::Null, authentication: algorithm });
+        return Err(KeyError::NoAuthentication);
     }
     check_authentication_key(algorithm, key)
+}
+
+/// Whether a key of 3DES makes it DES: two neighbouring ones of its three keys are equal, parity bits aside (RFC 2451 section 2.3).
+fn is_degenerate(key: &[u8]) -> bool {
+    const KEY: usize = 8;
+    let same = |first: &[u8], second: &[u8]| first.iter().zip(second).fold(0, |difference, (a, b)| difference | (a ^ b) & 0xfe) == 0;
+    match (key.get(..KEY), key.get(KEY..2 * KEY), key.get(2 * KEY..3 * KEY)) {
+        (Some(first), Some(second), Some(third)) => same(first, second) | same(second, third),
+        _ => false,
+    }
 }
 
 fn check_authentication_key(algorithm: Authentication, key: &[u8]) -> Result<(), KeyError> {
@@ -88,20 +103,20 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// The two, if they go together (RFC 4303 section 1, RFC 4543, RFC 8221 section 4).
+    /// The two, if they go together (RFC 4543, RFC 8221 section 4).
     ///
     /// # Errors
-    /// [`KeyError::Combination`]: a combined mode with separate authentication, AES-GMAC with encryption, or neither of both.
+    /// [`KeyError::Combination`]: a combined mode with separate authentication, or AES-GMAC with encryption.
     pub fn new(encryption: Encryption, authentication: Authentication) -> Result<Self, KeyError> {
         let fits = match authentication {
-            Authentication::None => encryption != Encryption::Null,
+            Authentication::None => true,
             Authentication::AesGmac(_) => encryption == Encryption::Null,
             _ => !encryption.is_combined(),
         };
         if fits { Ok(Self { encryption, authentication }) } else { Err(KeyError::Combination { encryption, authentication }) }
     }
 
-    /// All of them: 3 combined modes of 3 key lengths and one of one, 6 ciphers with 5 HMACs, 5 without authentication, 3 AES-GMAC.
+    /// All 43: four combined modes, six ciphers (null included) with five HMACs or without authentication, and AES-GMAC with three key lengths.
     pub fn all() -> impl Iterator<Item = Self> {
         Encryption::ALL
             .into_iter()
@@ -141,13 +156,22 @@ impl fmt::Display for Suite {
 /// A key that a provider did not take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// The two do not go together: a combined mode with separate authentication, AES-GMAC with encryption, or nothing at all.
+    /// The two do not go together: a combined mode with separate authentication, or AES-GMAC with encryption.
     #[error("encryption {encryption} and authentication {authentication} do not go together")]
     Combination {
         /// Encryption algorithm.
         encryption: Encryption,
         /// Authentication algorithm.
         authentication: Authentication,
+    },
+    /// A key for authentication only, but no algorithm for it.
+    #[error("there is no authentication algorithm to have a key for")]
+    NoAuthentication,
+    /// A 3DES key that makes it DES (RFC 2451 section 2.3): its first and second, or second and third, 8 bytes are the same.
+    #[error("two neighbouring thirds of a key for {algorithm} are equal, which makes it DES")]
+    Degenerate {
+        /// The algorithm.
+        algorithm: Encryption,
     },
     /// The cipher's key has not its length.
     #[error("{algorithm} takes a key of {expected} bytes, {found} were given")]
