@@ -4,7 +4,7 @@ mod common;
 
 use common::bundle::{Bundle, Headers, gcm};
 use common::exchange::{A6, B6};
-use common::{A, B, Host, address, inner, ip, udp};
+use common::{A, B, Host, address, inner, ip};
 use ndis::Direction;
 use packet::{IpProtocol, ParsedIp};
 use transport::{Action, Mode};
