@@ -3,8 +3,8 @@
 mod common;
 
 use common::bundle::{Bundle, Headers, gcm, sha256};
-use common::exchange::{nested, packets};
-use common::{A, B, Host, NIC, address, inner, ip, udp};
+use common::exchange::nested;
+use common::{A, B, Host, address, inner, ip, udp};
 use ipsec::{AesKeySize, Authentication, Encryption};
 use ndis::{CryptoStatus, Direction};
 use packet::IpProtocol;
