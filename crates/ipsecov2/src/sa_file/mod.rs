@@ -27,7 +27,7 @@
 //! ```
 //!
 //! Two formats that people already have are read as well, and recognised by their content: what `ip xfrm state` prints on Linux, and Wireshark's `esp_sa`
-//! table. [`write`] writes all three. Errors never hold a key: not the line that they are about, and nothing that could be a key in a wrong place.
+//! table. [`write()`] writes all three. Errors never hold a key: not the line that they are about, and nothing that could be a key in a wrong place.
 
 mod bundle;
 mod checks;
