@@ -1,8 +1,6 @@
 //! The algorithms of IPsec by name, with the sizes of their keys, IVs, blocks and ICVs.
 //!
-//! The names are those of the SA file; [`Encryption`] and [`Authentication`] read and write them. Every algorithm of the
-//! grammar is here, so that a name which is known but not built yet can be told from one that does not exist:
-//! [`Encryption::is_available`].
+//! The names are those of the SA file; [`Encryption`] and [`Authentication`] read and write them. Every algorithm of the grammar is here.
 
 use core::fmt;
 use core::str::FromStr;
@@ -82,7 +80,7 @@ impl Encryption {
         matches!(self, Self::AesGcm(_) | Self::ChaCha20Poly1305)
     }
 
-    /// Whether this version can do it.
+    /// Whether this version can do it: it can do all of them.
     pub const fn is_available(self) -> bool {
         true
     }
@@ -190,7 +188,7 @@ impl Authentication {
         }
     }
 
-    /// Whether this version can do it.
+    /// Whether this version can do it: it can do all of them.
     pub const fn is_available(self) -> bool {
         true
     }
