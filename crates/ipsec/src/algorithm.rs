@@ -80,11 +80,6 @@ impl Encryption {
         matches!(self, Self::AesGcm(_) | Self::ChaCha20Poly1305)
     }
 
-    /// Whether this version can do it: it can do all of them.
-    pub const fn is_available(self) -> bool {
-        true
-    }
-
     /// Bytes of the cipher's own key, without a salt.
     pub const fn cipher_key_length(self) -> usize {
         match self {
@@ -186,11 +181,6 @@ impl Authentication {
             Self::AesGmac(AesKeySize::Aes192) => "aes-gmac-192",
             Self::AesGmac(AesKeySize::Aes256) => "aes-gmac-256",
         }
-    }
-
-    /// Whether this version can do it: it can do all of them.
-    pub const fn is_available(self) -> bool {
-        true
     }
 
     /// Bytes of salt after the key.
