@@ -8,7 +8,7 @@ use ndis::{AdapterState, Datapath, Filter, LaneContext, MemoryRegistry, Miniport
 use nic::{DeletePolicy, NicCounters, NicDriver, NicParameters, SoftwareEngine};
 use packet::{BufferPool, FrameBatch, Medium, Time};
 use sa_table::{Handle, SEED_WORDS, Seed};
-use transport::{ClearPolicy, InboundBatch, SaError, SaParameters, Transport, TransportConfig, TransportLane};
+use transport::{ClearPolicy, InboundBatch, Mode, SaError, SaParameters, Transport, TransportConfig, TransportLane};
 
 use crate::operator::Operator;
 
@@ -172,6 +172,33 @@ impl Host {
         let sa = self.transport.add_sa(parameters, now)?;
         self.transport.protect(sa);
         Ok(sa)
+    }
+
+    /// Adds SAs with their policies, which stand in the order of `sas`, behind those that are there. The handles come in that order, too.
+    ///
+    /// A tunnel bundle that others are inside of, and that says nothing of packets of its own (it has no selectors), carries only theirs: it has no policy.
+    ///
+    /// # Errors
+    /// The place in `sas` of the first that was refused, and why. Others may have been added.
+    pub fn add_sas(&self, sas: Vec<SaParameters>, now: Time) -> Result<Vec<Handle>, (usize, SaError)> {
+        let carries_only = |sa: &SaParameters| {
+            sa.mode == Mode::Tunnel
+                && sa.selectors.is_empty()
+                && sas.iter().any(|other| other.direction == sa.direction && other.inside.as_ref() == Some(&sa.name))
+        };
+        let policies: Vec<bool> = sas.iter().map(|sa| !carries_only(sa)).collect();
+        let mut handles: Vec<Option<Handle>> = vec![None; sas.len()];
+        let mut left: Vec<(usize, SaParameters)> = sas.into_iter().enumerate().collect();
+        // Whom others are inside of first.
+        left.sort_by_key(|(_, sa)| sa.inside.is_some());
+        for (place, sa) in left {
+            handles[place] = Some(self.transport.add_sa(sa, now).map_err(|error| (place, error))?);
+        }
+        let handles: Vec<Handle> = handles.into_iter().flatten().collect();
+        for (&handle, _) in handles.iter().zip(policies).filter(|(_, policy)| *policy) {
+            self.transport.protect(handle);
+        }
+        Ok(handles)
     }
 
     /// Sends packets: what leaves the host is appended to `wire`, `packets` is left empty.

@@ -67,6 +67,9 @@ fn people_get_a_short_report() {
     for text in [
         "the capture that comes with the program",
         "AES-GCM-128/192/256",
+        "AH over ESP",
+        "ah hmac-sha-256-128",
+        "aes-cbc-256 hmac-sha-256-128, ICV 16, in UDP",
         "IPv4 and IPv6 on IEEE_802_3",
         "tunnel, v4 in v6",
         "a, b: offloaded",

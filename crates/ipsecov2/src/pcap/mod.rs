@@ -127,12 +127,8 @@ fn host(options: &PcapOptions, clear: ClearPolicy, bundles: usize) -> Result<Hos
 /// Gives the host the SAs of `direction`.
 fn add_sas(host: &Host, file: SaFile, name: &Path, direction: Direction) -> Result<Vec<Handle>, PcapError> {
     let bundles = file.bundles.into_iter().filter(|bundle| bundle.parameters.direction == direction);
-    bundles
-        .map(|bundle| {
-            let added = host.add_sa(bundle.parameters, Time::ZERO);
-            added.map_err(|error| PcapError::Sa { file: name.display().to_string(), position: bundle.position, error })
-        })
-        .collect()
+    let (positions, sas): (Vec<_>, Vec<_>) = bundles.map(|bundle| (bundle.position, bundle.parameters)).unzip();
+    host.add_sas(sas, Time::ZERO).map_err(|(place, error)| PcapError::Sa { file: name.display().to_string(), position: positions[place], error })
 }
 
 /// What a run ends with, its outputs being complete.

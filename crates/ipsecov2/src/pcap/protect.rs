@@ -96,7 +96,7 @@ pub fn protect(options: &PcapOptions, special: &ProtectOptions, mut file: SaFile
 }
 
 /// The SA's keys as viewers want them.
-fn secret(parameters: &SaParameters) -> Option<EspSecret> {
+pub(crate) fn secret(parameters: &SaParameters) -> Option<EspSecret> {
     let association = parameters.associations.first()?;
     let encryption = match association.icv_length {
         8 => EspEncryption::AesGcm8,
