@@ -60,6 +60,7 @@ fn sa(icv_length: usize, extended_sequence_numbers: bool) -> EspSa<Toy> {
         icv_length,
         authentication: Authentication::None,
         authentication_key: &SecretBytes::default(),
+        allow_unauthenticated: false,
         extended_sequence_numbers,
         iv_mask: 0x5eed,
     };

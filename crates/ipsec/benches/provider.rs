@@ -172,6 +172,7 @@ fn sa<P: Provider>(provider: &P) -> EspSa<P> {
         icv_length: ICV,
         authentication: Authentication::None,
         authentication_key: &SecretBytes::default(),
+        allow_unauthenticated: false,
         extended_sequence_numbers: false,
         iv_mask: 0,
     };

@@ -5,8 +5,8 @@ use secret::SecretBytes;
 
 use crate::insecure::Toy;
 use crate::{
-    Aad, Aead, AesKeySize, Authentication, AwsLc, Crypto, Data, Encryption, EspParameters, EspSa, KeyError, OpenJob, Provider, RustCrypto, Scratch, SealJob,
-    Verdict, read_trailer,
+    Aad, AesKeySize, Authentication, AwsLc, Crypto, Data, Encryption, EspParameters, EspSa, KeyError, KeyParameters, OpenJob, Provider, RustCrypto, Scratch,
+    SealJob, Suite, Verdict, read_trailer,
 };
 
 const SIZES: [AesKeySize; 3] = [AesKeySize::Aes128, AesKeySize::Aes192, AesKeySize::Aes256];
@@ -53,7 +53,7 @@ impl Packet {
     }
 
     fn key<P: Provider>(&self, provider: &P) -> P::Key {
-        provider.key(Aead::AesGcm(self.size), &self.key, self.icv_length).unwrap()
+        provider.key(&KeyParameters::combined(Encryption::AesGcm(self.size), &self.key, self.icv_length)).unwrap()
     }
 }
 
@@ -196,7 +196,7 @@ fn the_choice_fails_without_a_trace() {
 /// Jobs that no correct caller makes: refused, with output and ICV zero.
 fn impossible<P: Provider>(provider: &P) {
     for icv_length in ICV_LENGTHS {
-        let key = provider.key(Aead::AesGcm(AesKeySize::Aes128), &[7; 16], icv_length).unwrap();
+        let key = provider.key(&KeyParameters::combined(Encryption::AesGcm(AesKeySize::Aes128), &[7; 16], icv_length)).unwrap();
         let (mut text, mut tag) = ([0x11; 40], [0x22; 17]);
         for wrong in (0..=17).filter(|&length| length != icv_length) {
             let tag = &mut tag[..wrong];
@@ -231,14 +231,15 @@ fn impossible_jobs_are_refused() {
 
 fn refuses_wrong_lengths<P: Provider>(provider: &P) {
     for size in SIZES {
-        let algorithm = Aead::AesGcm(size);
+        let algorithm = Encryption::AesGcm(size);
+        let suite = Suite::new(algorithm, Authentication::None).unwrap();
         for length in (0..=64).filter(|&length| length != size.bytes()) {
-            let error = provider.key(algorithm, &vec![0; length], 16).err();
-            assert_eq!(error, Some(KeyError::KeyLength { algorithm, expected: size.bytes(), found: length }));
+            let error = provider.key(&KeyParameters::combined(algorithm, &vec![0; length], 16)).err();
+            assert_eq!(error, Some(KeyError::EncryptionKeyLength { algorithm, expected: size.bytes(), found: length }));
         }
         for icv in (0..=32).filter(|icv| !ICV_LENGTHS.contains(icv)) {
-            let error = provider.key(algorithm, &vec![0; size.bytes()], icv).err();
-            assert_eq!(error, Some(KeyError::IcvLength { algorithm, expected: &[16, 12, 8], found: icv }));
+            let error = provider.key(&KeyParameters::combined(algorithm, &vec![0; size.bytes()], icv)).err();
+            assert_eq!(error, Some(KeyError::IcvLength { suite, expected: &[16, 12, 8], found: icv }));
         }
     }
 }
@@ -250,7 +251,7 @@ fn keys_have_exactly_their_length() {
     refuses_wrong_lengths(&Crypto::AwsLc);
     refuses_wrong_lengths(&Crypto::RustCrypto);
     refuses_wrong_lengths(&Toy);
-    let error = AwsLc.key(Aead::AesGcm(AesKeySize::Aes192), &[0; 20], 16).unwrap_err().to_string();
+    let error = AwsLc.key(&KeyParameters::combined(Encryption::AesGcm(AesKeySize::Aes192), &[0; 20], 16)).unwrap_err().to_string();
     assert_eq!(error, "aes-gcm-192 takes a key of 24 bytes, 20 were given");
 }
 
@@ -370,6 +371,7 @@ proptest! {
             icv_length,
             authentication: Authentication::None,
             authentication_key: &SecretBytes::default(),
+            allow_unauthenticated: false,
             extended_sequence_numbers: extended,
             iv_mask: 0,
         }).unwrap();

@@ -3,9 +3,11 @@
 use core::fmt;
 use core::str::FromStr;
 
-use crate::aws_lc::{AwsLc, AwsLcKey};
-use crate::provider::{Aead, KeyError, OpenJob, Provider, Scratch, SealJob, Verdict};
-use crate::rust_crypto::{RustCrypto, RustCryptoKey};
+use crate::algorithm::Authentication;
+use crate::aws_lc::{AwsLc, AwsLcAuthKey, AwsLcKey};
+use crate::provider::{AuthJob, OpenJob, Provider, Scratch, SealJob, Verdict};
+use crate::rust_crypto::{RustCrypto, RustCryptoAuthKey, RustCryptoKey};
+use crate::suite::{KeyError, KeyParameters};
 
 /// One of the providers, by name. Keys of different ones may be mixed in a batch: each job goes to its key's library.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -30,6 +32,23 @@ enum Key {
     RustCrypto(RustCryptoKey),
 }
 
+/// A key of [`Crypto`] for AH.
+pub struct CryptoAuthKey(AuthKey);
+
+enum AuthKey {
+    AwsLc(AwsLcAuthKey),
+    RustCrypto(RustCryptoAuthKey),
+}
+
+impl fmt::Debug for CryptoAuthKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            AuthKey::AwsLc(key) => key.fmt(f),
+            AuthKey::RustCrypto(key) => key.fmt(f),
+        }
+    }
+}
+
 impl fmt::Debug for CryptoKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -41,6 +60,7 @@ impl fmt::Debug for CryptoKey {
 
 impl Provider for Crypto {
     type Key = CryptoKey;
+    type AuthKey = CryptoAuthKey;
 
     fn name(&self) -> &'static str {
         match self {
@@ -49,12 +69,20 @@ impl Provider for Crypto {
         }
     }
 
-    fn key(&self, algorithm: Aead, key: &[u8], icv_length: usize) -> Result<Self::Key, KeyError> {
+    fn key(&self, parameters: &KeyParameters<'_>) -> Result<Self::Key, KeyError> {
         match self {
-            Self::AwsLc => AwsLcKey::new(algorithm, key, icv_length).map(Key::AwsLc),
-            Self::RustCrypto => RustCryptoKey::new(algorithm, key, icv_length).map(Key::RustCrypto),
+            Self::AwsLc => AwsLcKey::new(parameters).map(Key::AwsLc),
+            Self::RustCrypto => RustCryptoKey::new(parameters).map(Key::RustCrypto),
         }
         .map(CryptoKey)
+    }
+
+    fn auth_key(&self, algorithm: Authentication, key: &[u8]) -> Result<Self::AuthKey, KeyError> {
+        match self {
+            Self::AwsLc => AwsLcAuthKey::new(algorithm, key).map(AuthKey::AwsLc),
+            Self::RustCrypto => RustCryptoAuthKey::new(algorithm, key).map(AuthKey::RustCrypto),
+        }
+        .map(CryptoAuthKey)
     }
 
     // Both libraries take one packet at a time, so a branch per job, always the same way in practice, is all that the choice
@@ -75,6 +103,15 @@ impl Provider for Crypto {
                 Key::AwsLc(key) => key.open(&job.nonce, &job.aad, &mut job.data, job.tag, scratch),
                 Key::RustCrypto(key) => key.open(&job.nonce, &job.aad, &mut job.data, job.tag),
             });
+        }
+    }
+
+    fn authenticate(&self, jobs: &mut [AuthJob<'_, Self::AuthKey>]) {
+        for job in jobs {
+            job.icv = match &job.key.0 {
+                AuthKey::AwsLc(key) => key.icv(&job.nonce, job.parts),
+                AuthKey::RustCrypto(key) => key.icv(&job.nonce, job.parts),
+            };
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The cryptographic half of an ESP SA (RFC 4303, RFC 4106): from the bytes of an ESP packet to a job for a provider.
+//! The cryptographic half of an ESP SA (RFC 4303; RFC 4106, RFC 4543, RFC 7634, RFC 2451): from the bytes of an ESP packet to a job for a provider.
 //!
 //! NIC and software path use the same code, so they make the same bytes of the same packet and sequence number.
 //!
@@ -6,15 +6,17 @@
 //!  0                   1                   2                   3
 //!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+ ---
-//! |               security parameters index (SPI)                 |  authenticated (AES-GCM: with the
-//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+  high half of the sequence number
-//! |                  sequence number, low half                    |  between the two, with ESN)
+//! |               security parameters index (SPI)                 |  authenticated (combined modes and AES-GMAC: with
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+  the high half of the sequence number between the
+//! |                  sequence number, low half                    |  two, with ESN)
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+ ---
-//! |                     IV (AES-GCM: 8 bytes)                     |  carried; the nonce is salt and IV
+//! | IV: 8 bytes; 16 with AES-CBC; none with null encryption, unless AES-GMAC authenticates. Authenticated except in combined modes
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+ ---
 //! |          payload, padding, pad length, next header            |  encrypted and authenticated
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+ ---
-//! |                  ICV (16, 12 or 8 bytes)                      |
+//! |           (high half of the sequence number, with ESN and HMAC: authenticated, not sent)
+//! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+ ---
+//! | ICV: 8 to 32 bytes, none without authentication
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 
@@ -24,15 +26,17 @@ use core::ops::Range;
 use secret::SecretBytes;
 use zeroize::Zeroize;
 
+use crate::aad::{Aad, Nonce};
 use crate::algorithm::{Authentication, Encryption};
 use crate::iv;
-use crate::provider::{Aad, Aead, Data, KeyError, OpenJob, Provider, SealJob};
+use crate::provider::{Data, OpenJob, Provider, SealJob};
+use crate::suite::{KeyError, KeyParameters, Suite};
 use crate::trailer::{TRAILER_LENGTH, padding_for};
 
 /// Bytes of SPI and sequence number.
 pub const ESP_HEADER_LENGTH: usize = 8;
 
-/// IV of every combined mode, in bytes.
+/// IV of every combined mode and of AES-GMAC, in bytes.
 const COUNTER_IV_LENGTH: usize = 8;
 
 /// What an ESP SA is made from.
@@ -42,32 +46,36 @@ pub struct EspParameters<'a> {
     pub encryption: Encryption,
     /// Its key: for combined modes the cipher's key, then the 4-byte salt.
     pub encryption_key: &'a SecretBytes,
-    /// Bytes of ICV of a combined mode: 16, 12 or 8 for AES-GCM.
+    /// Bytes of ICV of a combined mode: 16, 12 or 8 for AES-GCM. Of no meaning for the others, whose authentication algorithm says it.
     pub icv_length: usize,
-    /// Authentication algorithm; `None` beside a combined mode.
+    /// Authentication algorithm; `None` beside a combined mode. AES-GMAC goes with null encryption only.
     pub authentication: Authentication,
-    /// Its key.
+    /// Its key: for AES-GMAC the cipher's key, then the 4-byte salt.
     pub authentication_key: &'a SecretBytes,
+    /// Whether encryption may go without authentication: the SA's owner has said so, or its packets have AH as well (OV2-COMB-2).
+    pub allow_unauthenticated: bool,
     /// Whether sequence numbers have 64 bits (RFC 4304).
     pub extended_sequence_numbers: bool,
-    /// XORed with the sequence number to make the IV of a counter mode (OV2-SEND-7). Only sealing uses it.
+    /// XORed with the sequence number to make the IV (OV2-SEND-7): that of a counter mode, or what CBC's is computed from. Only sealing uses it.
     pub iv_mask: u64,
 }
 
 /// Parameters that make no SA. No key byte is in any of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SaError {
-    /// The encryption algorithm is known, but this version cannot do it.
-    #[error("encryption algorithm {algorithm} is not available")]
-    EncryptionUnavailable {
-        /// The algorithm.
-        algorithm: Encryption,
+    /// No authentication, and the owner has not said that this is what he wants (OV2-COMB-2).
+    #[error("encryption {encryption} without authentication is not allowed for this SA")]
+    Unauthenticated {
+        /// The encryption algorithm.
+        encryption: Encryption,
     },
-    /// The authentication algorithm is known, but this version cannot do it.
-    #[error("authentication algorithm {algorithm} is not available")]
-    AuthenticationUnavailable {
-        /// The algorithm.
-        algorithm: Authentication,
+    /// AES-GMAC with encryption (RFC 4543).
+    #[error("encryption {encryption} and authentication {authentication} do not go together")]
+    Combination {
+        /// The encryption algorithm.
+        encryption: Encryption,
+        /// The authentication algorithm.
+        authentication: Authentication,
     },
     /// A combined mode authenticates by itself.
     #[error("encryption algorithm {encryption} authenticates by itself: {authentication} cannot be added")]
@@ -99,6 +107,12 @@ pub enum SaError {
         /// Bytes given.
         found: usize,
     },
+    /// A 3DES key that makes it DES (RFC 2451 section 2.3).
+    #[error("two neighbouring thirds of the key for {algorithm} are equal, which makes it DES")]
+    DegenerateKey {
+        /// The algorithm.
+        algorithm: Encryption,
+    },
     /// The combined mode has no ICV of this length.
     #[error("{algorithm} has ICVs of {expected:?} bytes, not of {found}")]
     IcvLength {
@@ -125,7 +139,7 @@ pub enum EspError {
         /// Bytes there.
         found: usize,
     },
-    /// What is to be encrypted, trailer included, does not end at the alignment (RFC 4303 section 2.4).
+    /// What is to be encrypted, trailer included, does not end at the alignment (RFC 4303 section 2.4); or what arrived is not whole blocks.
     #[error("{found} bytes to encrypt are not a multiple of {alignment}")]
     Alignment {
         /// Multiple that it has to be.
@@ -148,21 +162,35 @@ pub enum EspError {
 ///
 /// See the crate's documentation for a packet's way through it.
 pub struct EspSa<P: Provider> {
-    suite: Suite<P>,
-    encryption: Encryption,
+    kind: Kind<P>,
+    suite: Suite,
     extended: bool,
 }
 
-/// How an SA protects its packets. Ciphers with separate authentication will be the second kind.
-enum Suite<P: Provider> {
-    Combined(Combined<P>),
+/// How an SA makes nonces and what it authenticates.
+enum Kind<P: Provider> {
+    /// A combined mode.
+    Combined(Counter<P>),
+    /// Null encryption with AES-GMAC.
+    Gmac(Counter<P>),
+    /// A cipher, or none, with separate authentication, or none.
+    Separate(Separate<P>),
 }
 
-/// A combined mode: one AEAD, IVs from a counter.
-struct Combined<P: Provider> {
+/// Nonces from a salt and an IV that counts.
+struct Counter<P: Provider> {
     key: P::Key,
     iv_mask: u64,
     salt: iv::Salt,
+    icv_length: u8,
+}
+
+/// IVs of CBC.
+struct Separate<P: Provider> {
+    key: P::Key,
+    iv_mask: u64,
+    /// None with null encryption.
+    ivs: Option<iv::CbcIvs>,
     icv_length: u8,
 }
 
@@ -170,45 +198,48 @@ impl<P: Provider> EspSa<P> {
     /// Expands the keys.
     ///
     /// # Errors
-    /// [`SaError`]: an algorithm that is not available, a key or ICV of the wrong length, algorithms that do not go together.
+    /// [`SaError`]: a key or ICV of the wrong length, algorithms that do not go together, no authentication where it is not allowed, or a provider that
+    /// cannot do it.
     pub fn new(provider: &P, parameters: &EspParameters<'_>) -> Result<Self, SaError> {
-        let &EspParameters { encryption, authentication, icv_length, .. } = parameters;
+        let &EspParameters { encryption, authentication, iv_mask, .. } = parameters;
         if encryption.is_combined() && authentication != Authentication::None {
             return Err(SaError::AuthenticatedTwice { encryption, authentication });
         }
-        let key = parameters.encryption_key.expose();
-        if key.len() != encryption.key_length() {
-            let (expected, salt) = (encryption.key_length(), encryption.salt_length());
-            return Err(SaError::EncryptionKeyLength { algorithm: encryption, expected, salt, found: key.len() });
+        let suite = Suite::new(encryption, authentication).map_err(|_| SaError::Combination { encryption, authentication })?;
+        if !suite.is_authenticated() && !parameters.allow_unauthenticated {
+            return Err(SaError::Unauthenticated { encryption });
         }
-        let found = parameters.authentication_key.len();
-        if found != authentication.key_length() {
-            return Err(SaError::AuthenticationKeyLength { algorithm: authentication, expected: authentication.key_length(), found });
+        let (encryption_key, encryption_salt) = encryption_key(encryption, parameters.encryption_key.expose())?;
+        let (authentication_key, authentication_salt) = authentication_key(authentication, parameters.authentication_key.expose())?;
+        let expected = suite.icv_lengths();
+        let icv_length = if encryption.is_combined() { parameters.icv_length } else { authentication.icv_length() };
+        if !expected.contains(&icv_length) {
+            return Err(SaError::IcvLength { algorithm: encryption, expected, found: icv_length });
         }
-        if !authentication.is_available() {
-            return Err(SaError::AuthenticationUnavailable { algorithm: authentication });
-        }
-        let aead = match encryption {
-            Encryption::AesGcm(size) => Aead::AesGcm(size),
-            Encryption::Null | Encryption::DesCbc | Encryption::TripleDesCbc | Encryption::AesCbc(_) | Encryption::ChaCha20Poly1305 => {
-                return Err(SaError::EncryptionUnavailable { algorithm: encryption });
+        let key = provider.key(&KeyParameters { encryption, encryption_key, authentication, authentication_key, icv_length }).map_err(|error| match error {
+            KeyError::Degenerate { algorithm } => SaError::DegenerateKey { algorithm },
+            error => SaError::Provider(error),
+        })?;
+        let icv_length = icv_length as u8;
+        let kind = match (encryption_salt, authentication_salt) {
+            (Some(salt), _) => Kind::Combined(Counter { key, iv_mask, salt, icv_length }),
+            (None, Some(salt)) => Kind::Gmac(Counter { key, iv_mask, salt, icv_length }),
+            (None, None) => {
+                let ivs = (encryption != Encryption::Null).then(|| iv::CbcIvs::new(encryption_key));
+                Kind::Separate(Separate { key, iv_mask, ivs, icv_length })
             }
         };
-        if !encryption.icv_lengths().contains(&icv_length) {
-            return Err(SaError::IcvLength { algorithm: encryption, expected: encryption.icv_lengths(), found: icv_length });
-        }
-        let Some((cipher_key, &salt)) = key.split_last_chunk() else {
-            let (expected, salt) = (encryption.key_length(), encryption.salt_length());
-            return Err(SaError::EncryptionKeyLength { algorithm: encryption, expected, salt, found: key.len() });
-        };
-        let key = provider.key(aead, cipher_key, icv_length)?;
-        let suite = Suite::Combined(Combined { key, iv_mask: parameters.iv_mask, salt, icv_length: icv_length as u8 });
-        Ok(Self { suite, encryption, extended: parameters.extended_sequence_numbers })
+        Ok(Self { kind, suite, extended: parameters.extended_sequence_numbers })
     }
 
     /// Encryption algorithm.
     pub const fn encryption(&self) -> Encryption {
-        self.encryption
+        self.suite.encryption()
+    }
+
+    /// Authentication algorithm; `None` with a combined mode, or where encryption stands alone.
+    pub const fn authentication(&self) -> Authentication {
+        self.suite.authentication()
     }
 
     /// Whether sequence numbers are extended: 64 bits.
@@ -219,24 +250,39 @@ impl<P: Provider> EspSa<P> {
     /// Bytes of IV after the ESP header.
     #[inline]
     pub const fn iv_length(&self) -> usize {
-        match &self.suite {
-            Suite::Combined(_) => COUNTER_IV_LENGTH,
+        match &self.kind {
+            Kind::Combined(_) | Kind::Gmac(_) => COUNTER_IV_LENGTH,
+            Kind::Separate(_) => self.suite.encryption().iv_length(),
         }
     }
 
     /// Bytes of ICV at the packet's end.
     #[inline]
     pub const fn icv_length(&self) -> usize {
-        match &self.suite {
-            Suite::Combined(suite) => suite.icv_length as usize,
+        match &self.kind {
+            Kind::Combined(sa) | Kind::Gmac(sa) => sa.icv_length as usize,
+            Kind::Separate(sa) => sa.icv_length as usize,
         }
     }
 
-    /// The multiple of bytes at which the trailer ends.
+    /// The multiple of bytes at which the trailer ends: 4, or the cipher's block.
     #[inline]
     pub const fn alignment(&self) -> usize {
-        match &self.suite {
-            Suite::Combined(_) => 4,
+        match &self.kind {
+            Kind::Combined(_) | Kind::Gmac(_) => 4,
+            Kind::Separate(_) => self.suite.encryption().alignment(),
+        }
+    }
+
+    /// Bytes of payload and trailer that a packet has at least.
+    #[inline]
+    const fn least_text(&self) -> usize {
+        match &self.kind {
+            Kind::Combined(_) | Kind::Gmac(_) => TRAILER_LENGTH,
+            Kind::Separate(_) => {
+                let block = self.suite.encryption().block_length();
+                if block < TRAILER_LENGTH { TRAILER_LENGTH } else { block }
+            }
         }
     }
 
@@ -274,7 +320,7 @@ impl<P: Provider> EspSa<P> {
     #[inline]
     pub const fn text(&self, esp_length: usize) -> Result<Range<usize>, EspError> {
         let (prefix, icv) = (self.prefix_length(), self.icv_length());
-        let minimum = prefix + TRAILER_LENGTH + icv;
+        let minimum = prefix + self.least_text() + icv;
         if esp_length < minimum {
             return Err(EspError::TooShort { minimum, found: esp_length });
         }
@@ -291,29 +337,103 @@ impl<P: Provider> EspSa<P> {
     /// [`EspError`] when lengths or sequence number do not fit; nothing has been written then.
     #[inline]
     pub fn seal_job<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<SealJob<'a, P::Key>, EspError> {
-        let Suite::Combined(suite) = &self.suite;
-        let Parts { header, iv, text, icv } = suite.split(esp)?;
+        let Kind::Combined(sa) = &self.kind else { return self.seal_job_of_two(esp, sequence) };
+        let Parts { header, iv, text, icv } = sa.split(esp)?;
         if !text.len().is_multiple_of(4) {
             return Err(EspError::Alignment { alignment: 4, found: text.len() });
         }
         let spi = self.check_number(*header, sequence)?;
-        *iv = iv::counter(sequence, suite.iv_mask);
-        Ok(SealJob::new(&suite.key, iv::nonce(suite.salt, *iv), Aad::esp(spi, sequence, self.extended), Data::InPlace(text), icv))
+        *iv = iv::counter(sequence, sa.iv_mask);
+        Ok(SealJob::new(&sa.key, iv::nonce(sa.salt, *iv), Aad::esp(spi, sequence, self.extended), Data::InPlace(text), icv))
+    }
+
+    /// [`EspSa::seal_job`] where encryption and authentication are two algorithms.
+    fn seal_job_of_two<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<SealJob<'a, P::Key>, EspError> {
+        let alignment = self.alignment();
+        match &self.kind {
+            Kind::Combined(sa) | Kind::Gmac(sa) => {
+                let Parts { header, iv, text, icv } = sa.split(esp)?;
+                if !text.len().is_multiple_of(alignment) {
+                    return Err(EspError::Alignment { alignment, found: text.len() });
+                }
+                let spi = self.check_number(*header, sequence)?;
+                *iv = iv::counter(sequence, sa.iv_mask);
+                Ok(SealJob::new(&sa.key, iv::nonce(sa.salt, *iv), Aad::gmac(spi, sequence, self.extended, *iv), Data::InPlace(text), icv))
+            }
+            Kind::Separate(sa) => {
+                let (header, iv, text, icv) = self.split(esp)?;
+                if !text.len().is_multiple_of(alignment) {
+                    return Err(EspError::Alignment { alignment, found: text.len() });
+                }
+                self.check_number(*header, sequence)?;
+                if let Some(ivs) = &sa.ivs {
+                    for (byte, made) in iv.iter_mut().zip(ivs.iv(sequence, sa.iv_mask)) {
+                        *byte = made;
+                    }
+                }
+                let aad = Aad::encrypt_then_mac(*header, iv, self.high(sequence));
+                Ok(SealJob::new(&sa.key, Nonce::cut(iv), aad, Data::InPlace(text), icv))
+            }
+        }
     }
 
     /// The job that opens `esp`, from the ESP header to the end of the ICV, in place. The IV is the packet's. `sequence` is the packet's
     /// 64-bit number; without extended sequence numbers the header's.
     ///
-    /// The text need not end at the alignment: there are senders that do not pad, and authentication decides.
+    /// The text need not end at a multiple of 4: there are senders that do not pad, and authentication decides. What is not whole blocks of the cipher
+    /// cannot be opened.
     ///
     /// # Errors
     /// [`EspError`] when lengths or sequence number do not fit.
     #[inline]
     pub fn open_job<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<OpenJob<'a, P::Key>, EspError> {
-        let Suite::Combined(suite) = &self.suite;
-        let Parts { header, iv, text, icv } = suite.split(esp)?;
+        let Kind::Combined(sa) = &self.kind else { return self.open_job_of_two(esp, sequence) };
+        let Parts { header, iv, text, icv } = sa.split(esp)?;
         let spi = self.check_number(*header, sequence)?;
-        Ok(OpenJob::new(&suite.key, iv::nonce(suite.salt, *iv), Aad::esp(spi, sequence, self.extended), Data::InPlace(text), icv))
+        Ok(OpenJob::new(&sa.key, iv::nonce(sa.salt, *iv), Aad::esp(spi, sequence, self.extended), Data::InPlace(text), icv))
+    }
+
+    /// [`EspSa::open_job`] where encryption and authentication are two algorithms.
+    fn open_job_of_two<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<OpenJob<'a, P::Key>, EspError> {
+        match &self.kind {
+            Kind::Combined(sa) | Kind::Gmac(sa) => {
+                let Parts { header, iv, text, icv } = sa.split(esp)?;
+                let spi = self.check_number(*header, sequence)?;
+                Ok(OpenJob::new(&sa.key, iv::nonce(sa.salt, *iv), Aad::gmac(spi, sequence, self.extended, *iv), Data::InPlace(text), icv))
+            }
+            Kind::Separate(sa) => {
+                let (header, iv, text, icv) = self.split(esp)?;
+                let block = self.encryption().block_length();
+                if !text.len().is_multiple_of(block) {
+                    return Err(EspError::Alignment { alignment: block, found: text.len() });
+                }
+                self.check_number(*header, sequence)?;
+                let aad = Aad::encrypt_then_mac(*header, iv, self.high(sequence));
+                Ok(OpenJob::new(&sa.key, Nonce::cut(iv), aad, Data::InPlace(text), icv))
+            }
+        }
+    }
+
+    /// The half of the number that is authenticated and not sent.
+    #[inline]
+    const fn high(&self, sequence: u64) -> Option<u32> {
+        if self.extended { Some((sequence >> 32) as u32) } else { None }
+    }
+
+    /// Header, IV, text and ICV of a packet.
+    #[inline]
+    fn split<'a>(&self, esp: &'a mut [u8]) -> Result<Split<'a>, EspError> {
+        let found = esp.len();
+        let (iv_length, icv_length) = (self.iv_length(), self.icv_length());
+        let minimum = ESP_HEADER_LENGTH + iv_length + self.least_text() + icv_length;
+        let too_short = EspError::TooShort { minimum, found };
+        if found < minimum {
+            return Err(too_short);
+        }
+        let (header, rest) = esp.split_first_chunk_mut().ok_or(too_short)?;
+        let (iv, rest) = rest.split_at_mut_checked(iv_length).ok_or(too_short)?;
+        let (text, icv) = rest.split_at_mut_checked(found - ESP_HEADER_LENGTH - iv_length - icv_length).ok_or(too_short)?;
+        Ok((header, iv, text, icv))
     }
 
     /// Checks that `sequence` is the number of which the header carries all or the low half; returns the SPI. (The AAD is made where it is put into a
@@ -330,7 +450,30 @@ impl<P: Provider> EspSa<P> {
     }
 }
 
-/// A packet of a combined mode, taken apart.
+/// Header, IV, text and ICV.
+type Split<'a> = (&'a mut [u8; ESP_HEADER_LENGTH], &'a mut [u8], &'a mut [u8], &'a mut [u8]);
+
+/// The cipher's own key, and the salt that a combined mode has after it.
+fn encryption_key(algorithm: Encryption, key: &[u8]) -> Result<(&[u8], Option<iv::Salt>), SaError> {
+    let (expected, salt) = (algorithm.key_length(), algorithm.salt_length());
+    split_salt(key, expected, salt).ok_or(SaError::EncryptionKeyLength { algorithm, expected, salt, found: key.len() })
+}
+
+/// The authentication algorithm's own key, and AES-GMAC's salt.
+fn authentication_key(algorithm: Authentication, key: &[u8]) -> Result<(&[u8], Option<iv::Salt>), SaError> {
+    let (expected, salt) = (algorithm.key_length(), algorithm.salt_length());
+    split_salt(key, expected, salt).ok_or(SaError::AuthenticationKeyLength { algorithm, expected, found: key.len() })
+}
+
+/// Key and salt, if they are as long together as they should be.
+fn split_salt(key: &[u8], expected: usize, salt: usize) -> Option<(&[u8], Option<iv::Salt>)> {
+    if key.len() != expected {
+        return None;
+    }
+    if salt == 0 { Some((key, None)) } else { key.split_last_chunk().map(|(key, &salt)| (key, Some(salt))) }
+}
+
+/// A packet with a counter's IV, taken apart.
 struct Parts<'a> {
     header: &'a mut [u8; ESP_HEADER_LENGTH],
     iv: &'a mut [u8; COUNTER_IV_LENGTH],
@@ -338,7 +481,7 @@ struct Parts<'a> {
     icv: &'a mut [u8],
 }
 
-impl<P: Provider> Combined<P> {
+impl<P: Provider> Counter<P> {
     #[inline]
     fn split<'a>(&self, esp: &'a mut [u8]) -> Result<Parts<'a>, EspError> {
         let found = esp.len();
@@ -355,7 +498,7 @@ impl<P: Provider> Combined<P> {
     }
 }
 
-impl<P: Provider> Drop for Combined<P> {
+impl<P: Provider> Drop for Counter<P> {
     fn drop(&mut self) {
         // The key erases itself.
         self.salt.zeroize();
@@ -365,7 +508,8 @@ impl<P: Provider> Drop for Combined<P> {
 impl<P: Provider> fmt::Debug for EspSa<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EspSa")
-            .field("encryption", &self.encryption)
+            .field("encryption", &self.encryption())
+            .field("authentication", &self.authentication())
             .field("icv_length", &self.icv_length())
             .field("extended_sequence_numbers", &self.extended)
             .finish_non_exhaustive()

@@ -7,6 +7,7 @@
 //! | algorithms by name | [`Encryption`], [`Authentication`] | RFC 8221, SA file |
 //! | cryptographic libraries | [`Provider`], [`SealJob`], [`OpenJob`]; [`Crypto`], [`AwsLc`], [`RustCrypto`] | NIST SP 800-38D |
 //! | one ESP SA | [`EspSa`], [`write_trailer`], [`read_trailer`] | RFC 4303, RFC 4106 |
+//! | one AH SA | [`AhSa`] | RFC 4302, RFC 4543 |
 //! | IVs | [`iv`] | RFC 4106, OV2-SEND-7 |
 //! | sequence numbers | [`SequenceCounter`], [`esn`], [`ReplayWindow`] | RFC 4303 with appendix A, RFC 4304, RFC 6479 |
 //!
@@ -23,6 +24,7 @@
 //!     icv_length: 16,
 //!     authentication: Authentication::None,
 //!     authentication_key: &SecretBytes::default(),
+//!     allow_unauthenticated: false,
 //!     extended_sequence_numbers: false,
 //!     iv_mask: 0x5eed_5eed_5eed_5eed,
 //! })?;
@@ -52,22 +54,52 @@
 //! assert_eq!((&esp[text][..length], trailer.next_header), (&payload[..], 59));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! AH covers a whole IP packet, less what may change on the way, and changes nothing but its own ICV field:
+//!
+//! ```
+//! # use ipsec::{AhParameters, AhSa, Authentication, Crypto};
+//! # use secret::SecretBytes;
+//! let crypto = Crypto::default();
+//! let key = SecretBytes::from_hex("000102030405060708090a0b0c0d0e0f10111213")?;
+//! let parameters = AhParameters { authentication: Authentication::HmacSha1, key: &key, extended_sequence_numbers: false, iv_mask: 0 };
+//! let sa = AhSa::new(&crypto, &parameters)?;
+//!
+//! // IPv4, AH with SPI 0x1001 and sequence number 1, nothing inside.
+//! let mut packet = [0; 20 + 24];
+//! packet[..20].copy_from_slice(&[0x45, 0, 0, 44, 0, 1, 0, 0, 64, 51, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+//! packet[20..32].copy_from_slice(&[59, 4, 0, 0, 0, 0, 0x10, 1, 0, 0, 0, 1]);
+//! sa.seal_packet(&crypto, &mut packet, 20, 1)?;
+//! packet[8] -= 1; // the time to live, by a router
+//! assert!(sa.open_packet(&crypto, &packet, 20, 1));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 mod algorithm;
 pub use algorithm::{AesKeySize, Authentication, Encryption, UnknownAlgorithm};
 
+mod suite;
+pub use suite::{KeyError, KeyParameters, Suite};
+
+mod aad;
+pub use aad::{Aad, Nonce};
+
 mod provider;
-pub use provider::{Aad, Aead, BATCH, Data, KeyError, OpenBatch, OpenJob, Provider, Scratch, SealBatch, SealJob, Verdict};
+pub use provider::{AuthBatch, AuthJob, BATCH, Data, Icv, OpenBatch, OpenJob, Provider, Scratch, SealBatch, SealJob, Verdict};
+
+mod encrypt_then_mac;
+
+mod mac;
 
 mod aws_lc;
-pub use aws_lc::{AwsLc, AwsLcKey};
+pub use aws_lc::{AwsLc, AwsLcAuthKey, AwsLcKey};
 
 mod rust_crypto;
-pub use rust_crypto::{RustCrypto, RustCryptoKey};
+pub use rust_crypto::{RustCrypto, RustCryptoAuthKey, RustCryptoKey};
 
 mod crypto;
-pub use crypto::{Crypto, CryptoKey, UnknownProvider};
+pub use crypto::{Crypto, CryptoAuthKey, CryptoKey, UnknownProvider};
 
 #[cfg(any(test, fuzzing, feature = "insecure"))]
 #[doc(hidden)]
@@ -75,6 +107,11 @@ pub mod insecure;
 
 mod esp;
 pub use esp::{ESP_HEADER_LENGTH, EspError, EspParameters, EspSa, SaError};
+
+mod ah;
+mod ah_mask;
+pub use ah::{AhParameters, AhPart, AhSa};
+pub use ah_mask::AhError;
 
 mod trailer;
 pub use trailer::{TRAILER_LENGTH, Trailer, TrailerError, padding_for, read_trailer, write_trailer};

@@ -1,4 +1,4 @@
-//! What a cryptographic library is to this project: keys, and batches of packets to seal and to open.
+//! What a cryptographic library is to this project: keys, and batches of packets to seal, to open and to authenticate.
 //!
 //! A batch is a slice of jobs, each with its own key, so that packets of many SAs can travel together. A job borrows its
 //! packet and holds everything else by value; building one is a handful of stores. The fields are public: a provider
@@ -8,7 +8,9 @@ use core::fmt;
 
 use arrayvec::ArrayVec;
 
-use crate::algorithm::AesKeySize;
+use crate::aad::{Aad, Nonce};
+use crate::algorithm::Authentication;
+use crate::suite::{KeyError, KeyParameters};
 
 /// Packets that one call to a provider usually carries; callers work in chunks of it.
 pub const BATCH: usize = 64;
@@ -19,114 +21,52 @@ pub type SealBatch<'a, K> = ArrayVec<SealJob<'a, K>, BATCH>;
 /// Jobs of one call to [`Provider::open`], on the stack.
 pub type OpenBatch<'a, K> = ArrayVec<OpenJob<'a, K>, BATCH>;
 
+/// Jobs of one call to [`Provider::authenticate`], on the stack.
+pub type AuthBatch<'a, K> = ArrayVec<AuthJob<'a, K>, BATCH>;
+
 /// A cryptographic library.
 ///
 /// Nothing here reads a clock, waits, or draws random numbers; seal and open of one key may run on any number of threads.
 pub trait Provider: Send + Sync + 'static {
-    /// An expanded key for one algorithm and ICV length. It erases itself when dropped, as far as the library allows, and
+    /// An expanded key of ESP: for one suite and ICV length. It erases itself when dropped, as far as the library allows, and
     /// its `Debug`, if it has one, shows no key bytes.
     type Key: Send + Sync + 'static;
+
+    /// An expanded key of AH: for one authentication algorithm; the same holds for it.
+    type AuthKey: Send + Sync + 'static;
 
     /// Name by which it is chosen and reported.
     fn name(&self) -> &'static str;
 
-    /// Expands `key`, the cipher's own key without any salt, for ICVs of `icv_length` bytes.
+    /// Expands the keys of an ESP SA.
     ///
     /// # Errors
-    /// [`KeyError`] when the key's length is not the algorithm's, or the library cannot do it.
-    fn key(&self, algorithm: Aead, key: &[u8], icv_length: usize) -> Result<Self::Key, KeyError>;
+    /// [`KeyError`] when algorithms do not go together, a length is not the algorithm's, or the library cannot do it.
+    fn key(&self, parameters: &KeyParameters<'_>) -> Result<Self::Key, KeyError>;
+
+    /// Expands the key of an AH SA: HMAC or AES-GMAC, `key` without salt.
+    ///
+    /// # Errors
+    /// [`KeyError`] when the key's length is not the algorithm's, the algorithm is none, or the library cannot do it.
+    fn auth_key(&self, algorithm: Authentication, key: &[u8]) -> Result<Self::AuthKey, KeyError>;
 
     /// Encrypts and authenticates: ciphertext goes to where `data` says, the ICV to `tag`.
     ///
     /// Every verdict is `Good` afterwards, unless a job is impossible: `tag` is not as long as the key's ICV, source and
-    /// destination differ in length, or the library refuses the length. Such a job is `Bad`, and its output and `tag` are
+    /// destination differ in length, or the library or the cipher's block refuses the length. Such a job is `Bad`, and its output and `tag` are
     /// zero, so that not even a caller who forgets to look sends clear text.
     fn seal(&self, jobs: &mut [SealJob<'_, Self::Key>]);
 
     /// Verifies and decrypts.
     ///
     /// A verdict is `Good` with the plaintext where `data` says, or `Bad`: then data in place is as it was, the destination
-    /// of a copy is zero, and no plaintext is anywhere. The ICV is compared in constant time. `scratch` is the calling
-    /// lane's; once it has grown to the largest packet nothing is allocated.
+    /// of a copy is zero, and no plaintext is anywhere. The ICV is compared in constant time, and before anything that
+    /// depends on what was encrypted. Under a key without authentication everything whose length fits the cipher's block is
+    /// `Good`. `scratch` is the calling lane's; once it has grown to the largest packet nothing is allocated.
     fn open(&self, jobs: &mut [OpenJob<'_, Self::Key>], scratch: &mut Scratch);
-}
 
-/// Authenticated encryption algorithms that a provider can have keys for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Aead {
-    /// AES-GCM with a nonce of 12 bytes (NIST SP 800-38D).
-    AesGcm(AesKeySize),
-}
-
-impl Aead {
-    /// Key length in bytes.
-    pub const fn key_length(self) -> usize {
-        match self {
-            Self::AesGcm(size) => size.bytes(),
-        }
-    }
-
-    /// ICV lengths in bytes that IPsec uses it with (RFC 4106 section 6).
-    pub const fn icv_lengths(self) -> &'static [usize] {
-        match self {
-            Self::AesGcm(_) => &[16, 12, 8],
-        }
-    }
-
-    /// Checks the lengths that are given to [`Provider::key`].
-    ///
-    /// # Errors
-    /// The first length that is wrong, with what was expected.
-    pub fn check(self, key: &[u8], icv_length: usize) -> Result<(), KeyError> {
-        if key.len() != self.key_length() {
-            return Err(KeyError::KeyLength { algorithm: self, expected: self.key_length(), found: key.len() });
-        }
-        if !self.icv_lengths().contains(&icv_length) {
-            return Err(KeyError::IcvLength { algorithm: self, expected: self.icv_lengths(), found: icv_length });
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Aead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::AesGcm(size) => write!(f, "aes-gcm-{}", size.bytes() * 8),
-        }
-    }
-}
-
-/// A key that a provider did not take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum KeyError {
-    /// The key's length is not the algorithm's.
-    #[error("{algorithm} takes a key of {expected} bytes, {found} were given")]
-    KeyLength {
-        /// The algorithm.
-        algorithm: Aead,
-        /// Bytes that it takes.
-        expected: usize,
-        /// Bytes given.
-        found: usize,
-    },
-    /// The algorithm has no such ICV in IPsec.
-    #[error("{algorithm} makes ICVs of {expected:?} bytes, not of {found}")]
-    IcvLength {
-        /// The algorithm.
-        algorithm: Aead,
-        /// Lengths that there are.
-        expected: &'static [usize],
-        /// Length asked for.
-        found: usize,
-    },
-    /// The library failed, for a reason that it does not tell (memory, usually).
-    #[error("{provider} failed to set up a key for {algorithm}")]
-    Library {
-        /// Name of the provider.
-        provider: &'static str,
-        /// The algorithm.
-        algorithm: Aead,
-    },
+    /// Computes the ICV of each job, cut to the algorithm's length. No job can fail.
+    fn authenticate(&self, jobs: &mut [AuthJob<'_, Self::AuthKey>]);
 }
 
 /// Where a job's bytes are and where its result goes.
@@ -156,6 +96,36 @@ impl Data<'_> {
         self.len() == 0
     }
 
+    /// What the job starts from.
+    #[inline]
+    pub(crate) fn input(&self) -> &[u8] {
+        match self {
+            Self::InPlace(data) => data,
+            Self::Copy { src, .. } => src,
+        }
+    }
+
+    /// Puts the input where the result goes, for algorithms that work in place; `None` if source and destination differ in length.
+    #[inline]
+    pub(crate) fn carry_over(&mut self) -> Option<&mut [u8]> {
+        match self {
+            Self::InPlace(data) => Some(data),
+            Self::Copy { src, dst } if src.len() == dst.len() => {
+                dst.copy_from_slice(src);
+                Some(dst)
+            }
+            Self::Copy { .. } => None,
+        }
+    }
+
+    /// After a failure: nothing is left where a copy was to go.
+    #[inline]
+    pub(crate) fn wipe_copy(&mut self) {
+        if let Self::Copy { dst, .. } = self {
+            dst.fill(0);
+        }
+    }
+
     /// Where the result goes.
     pub(crate) fn output(&mut self) -> &mut [u8] {
         match self {
@@ -172,55 +142,6 @@ impl fmt::Debug for Data<'_> {
             Self::InPlace(data) => write!(f, "InPlace({} bytes)", data.len()),
             Self::Copy { src, dst } => write!(f, "Copy({} bytes to {})", src.len(), dst.len()),
         }
-    }
-}
-
-/// Additional authenticated data of a job, held inline: at most 32 bytes.
-///
-/// For ESP with a combined mode it is 8 or 12 bytes ([`Aad::esp`]). GMAC, whose AAD is a whole packet, will
-/// carry the fields before the payload here and the rest as data of its own kind.
-#[derive(Clone, Copy)]
-pub struct Aad {
-    bytes: [u8; Self::MAX],
-    length: u8,
-}
-
-impl Aad {
-    /// Most bytes that fit.
-    pub const MAX: usize = 32;
-
-    /// Copies `bytes`; `None` if there are more than [`Aad::MAX`].
-    pub fn new(bytes: &[u8]) -> Option<Self> {
-        let mut aad = Self { bytes: [0; Self::MAX], length: bytes.len() as u8 };
-        aad.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
-        Some(aad)
-    }
-
-    /// That of ESP: SPI and sequence number as in the header, 8 bytes; with `extended` sequence numbers SPI and all 64 bits of the
-    /// number, 12 bytes (RFC 4106 section 5, figures 2 and 3). `spi` is in network order, as it stands in the packet.
-    #[inline]
-    pub fn esp(spi: [u8; 4], sequence: u64, extended: bool) -> Self {
-        let (high, low) = ((sequence >> 32) as u32, sequence as u32);
-        // Both forms from the same three words, selected and not written twice: then the compiler keeps them in registers.
-        let (second, third, length) = if extended { (high, low, 12) } else { (low, 0, 8) };
-        let mut bytes = [0; Self::MAX];
-        bytes[..4].copy_from_slice(&spi);
-        bytes[4..8].copy_from_slice(&second.to_be_bytes());
-        bytes[8..12].copy_from_slice(&third.to_be_bytes());
-        Self { bytes, length }
-    }
-
-    /// The bytes.
-    #[inline]
-    pub fn as_bytes(&self) -> &[u8] {
-        // Never cut: `length` is at most `MAX` by construction. `min` tells the compiler so.
-        &self.bytes[..Self::MAX.min(self.length as usize)]
-    }
-}
-
-impl fmt::Debug for Aad {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Aad({:02x?})", self.as_bytes())
     }
 }
 
@@ -251,15 +172,15 @@ impl Verdict {
 
 /// One packet to seal.
 pub struct SealJob<'a, K> {
-    /// Key; says algorithm and ICV length.
+    /// Key; says suite and ICV length.
     pub key: &'a K,
-    /// Nonce, never used twice under one key.
-    pub nonce: [u8; 12],
+    /// Nonce or IV; a nonce is never used twice under one key.
+    pub nonce: Nonce,
     /// Authenticated, not encrypted.
     pub aad: Aad,
     /// Plaintext in, ciphertext out.
     pub data: Data<'a>,
-    /// Place for the ICV, as long as the key's ICV.
+    /// Place for the ICV, as long as the key's ICV; empty without authentication.
     pub tag: &'a mut [u8],
     /// `Pending` until a provider has had it.
     pub verdict: Verdict,
@@ -268,8 +189,8 @@ pub struct SealJob<'a, K> {
 impl<'a, K> SealJob<'a, K> {
     /// A job that is pending.
     #[inline]
-    pub fn new(key: &'a K, nonce: [u8; 12], aad: Aad, data: Data<'a>, tag: &'a mut [u8]) -> Self {
-        Self { key, nonce, aad, data, tag, verdict: Verdict::Pending }
+    pub fn new(key: &'a K, nonce: impl Into<Nonce>, aad: Aad, data: Data<'a>, tag: &'a mut [u8]) -> Self {
+        Self { key, nonce: nonce.into(), aad, data, tag, verdict: Verdict::Pending }
     }
 
     /// Notes how it went; a failure wipes what there is of output.
@@ -285,10 +206,10 @@ impl<'a, K> SealJob<'a, K> {
 
 /// One packet to open.
 pub struct OpenJob<'a, K> {
-    /// Key; says algorithm and ICV length.
+    /// Key; says suite and ICV length.
     pub key: &'a K,
-    /// Nonce, as the packet's IV has it.
-    pub nonce: [u8; 12],
+    /// Nonce or IV, as the packet has it.
+    pub nonce: Nonce,
     /// Authenticated, not encrypted.
     pub aad: Aad,
     /// Ciphertext in, plaintext out.
@@ -302,8 +223,75 @@ pub struct OpenJob<'a, K> {
 impl<'a, K> OpenJob<'a, K> {
     /// A job that is pending.
     #[inline]
-    pub fn new(key: &'a K, nonce: [u8; 12], aad: Aad, data: Data<'a>, tag: &'a [u8]) -> Self {
-        Self { key, nonce, aad, data, tag, verdict: Verdict::Pending }
+    pub fn new(key: &'a K, nonce: impl Into<Nonce>, aad: Aad, data: Data<'a>, tag: &'a [u8]) -> Self {
+        Self { key, nonce: nonce.into(), aad, data, tag, verdict: Verdict::Pending }
+    }
+}
+
+/// One packet to authenticate.
+pub struct AuthJob<'a, K> {
+    /// Key; says algorithm.
+    pub key: &'a K,
+    /// Nonce of AES-GMAC: salt and IV. Not used by HMAC.
+    pub nonce: [u8; 12],
+    /// What is authenticated, one part after the other: masked headers, the rest of the packet, the high half of an extended sequence number.
+    pub parts: [&'a [u8]; 3],
+    /// The result; empty until a provider has had it.
+    pub icv: Icv,
+}
+
+impl<'a, K> AuthJob<'a, K> {
+    /// A job without result.
+    #[inline]
+    pub fn new(key: &'a K, nonce: [u8; 12], parts: [&'a [u8]; 3]) -> Self {
+        Self { key, nonce, parts, icv: Icv::default() }
+    }
+}
+
+impl<K> fmt::Debug for AuthJob<'_, K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthJob").field("lengths", &self.parts.map(<[u8]>::len)).finish_non_exhaustive()
+    }
+}
+
+/// An ICV as computed, cut to its algorithm's length.
+///
+/// It has no `PartialEq`: what it is compared with comes from a packet, and [`Icv::verify`] takes constant time.
+#[derive(Clone, Copy, Default)]
+pub struct Icv {
+    bytes: [u8; Self::MAX],
+    length: u8,
+}
+
+impl Icv {
+    /// Bytes of the longest one, HMAC-SHA-512-256.
+    pub const MAX: usize = 32;
+
+    /// The first `length` bytes of `mac`; as many as there are, if these are fewer.
+    #[inline]
+    pub(crate) fn cut(mac: &[u8], length: usize) -> Self {
+        let mut bytes = [0; Self::MAX];
+        let length = length.min(mac.len()).min(Self::MAX);
+        bytes[..length].copy_from_slice(&mac[..length]);
+        Self { bytes, length: length as u8 }
+    }
+
+    /// The bytes; none before a provider has computed them.
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..Self::MAX.min(self.length as usize)]
+    }
+
+    /// Whether `received` is this ICV, in constant time. Another length is not, and nothing is one that was not computed.
+    #[inline]
+    pub fn verify(&self, received: &[u8]) -> bool {
+        self.length != 0 && secret::ct_eq(self.as_bytes(), received)
+    }
+}
+
+impl fmt::Debug for Icv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Icv({:02x?})", self.as_bytes())
     }
 }
 

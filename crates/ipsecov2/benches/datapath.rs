@@ -158,6 +158,7 @@ fn esp_sa() -> EspSa<Crypto> {
         icv_length: ICV,
         authentication: Authentication::None,
         authentication_key: &SecretBytes::default(),
+        allow_unauthenticated: false,
         extended_sequence_numbers: false,
         iv_mask: 0,
     };

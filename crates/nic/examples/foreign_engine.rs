@@ -64,6 +64,7 @@ impl Engine for Card {
             icv_length: if esp.encryption.additional_info == 0 { 16 } else { esp.encryption.additional_info as usize },
             authentication: Authentication::None,
             authentication_key: &SecretBytes::default(),
+            allow_unauthenticated: false,
             extended_sequence_numbers: false,
             iv_mask: bundle.extension.iv_mask,
         };

@@ -7,7 +7,7 @@ mod scripted;
 use std::sync::{Arc, Barrier, Mutex};
 
 use common::{Link, Nic, Sa, Shape};
-use ipsec::{Aead, Crypto, KeyError, OpenJob, Provider, Scratch, SealJob};
+use ipsec::{AuthJob, Authentication, Crypto, KeyError, KeyParameters, OpenJob, Provider, Scratch, SealJob};
 use ndis::{
     AddSaEntry, AhAssociation, Associations, AuthenticationAlgorithm, DirectOid, Direction, EncryptionAlgorithm, IpsecSetting, Keyed, Miniport, NdisVersion,
     OffloadHandle, Operation, Outcome, RequestId, SaBundle, Status, StatusIndication, UdpEspType, Upcalls, UpdateSa,
@@ -314,13 +314,18 @@ struct Gated {
 
 impl Provider for Gated {
     type Key = <Crypto as Provider>::Key;
+    type AuthKey = <Crypto as Provider>::AuthKey;
 
     fn name(&self) -> &'static str {
         "gated"
     }
 
-    fn key(&self, algorithm: Aead, key: &[u8], icv_length: usize) -> Result<Self::Key, KeyError> {
-        self.inner.key(algorithm, key, icv_length)
+    fn key(&self, parameters: &KeyParameters<'_>) -> Result<Self::Key, KeyError> {
+        self.inner.key(parameters)
+    }
+
+    fn auth_key(&self, algorithm: Authentication, key: &[u8]) -> Result<Self::AuthKey, KeyError> {
+        self.inner.auth_key(algorithm, key)
     }
 
     fn seal(&self, jobs: &mut [SealJob<'_, Self::Key>]) {
@@ -331,6 +336,10 @@ impl Provider for Gated {
 
     fn open(&self, jobs: &mut [OpenJob<'_, Self::Key>], scratch: &mut Scratch) {
         self.inner.open(jobs, scratch);
+    }
+
+    fn authenticate(&self, jobs: &mut [AuthJob<'_, Self::AuthKey>]) {
+        self.inner.authenticate(jobs);
     }
 }
 

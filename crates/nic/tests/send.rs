@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Link, Nic, Packet, Sa, Shape};
-use ipsec::{Aead, KeyError, OpenJob, Provider, Scratch, SealJob, Verdict};
+use ipsec::{AuthJob, Authentication, KeyError, KeyParameters, OpenJob, Provider, Scratch, SealJob, Verdict};
 use ndis::{AesKeySize, Direction, HeaderTransmit, IpsecSetting, NetBufferList, OffloadHandle, Status};
 use nic::{NicParameters, SoftwareEngine};
 use packet::{Buffer, Time};
@@ -266,12 +266,17 @@ struct Refusing;
 
 impl Provider for Refusing {
     type Key = ();
+    type AuthKey = ();
 
     fn name(&self) -> &'static str {
         "refusing"
     }
 
-    fn key(&self, _: Aead, _: &[u8], _: usize) -> Result<(), KeyError> {
+    fn key(&self, _: &KeyParameters<'_>) -> Result<(), KeyError> {
+        Ok(())
+    }
+
+    fn auth_key(&self, _: Authentication, _: &[u8]) -> Result<(), KeyError> {
         Ok(())
     }
 
@@ -282,6 +287,8 @@ impl Provider for Refusing {
     }
 
     fn open(&self, _: &mut [OpenJob<'_, ()>], _: &mut Scratch) {}
+
+    fn authenticate(&self, _: &mut [AuthJob<'_, ()>]) {}
 }
 
 #[test]

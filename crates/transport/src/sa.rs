@@ -228,6 +228,7 @@ impl<P: Provider> Sa<P> {
                 icv_length: usize::from(association.icv_length),
                 authentication: association.authentication,
                 authentication_key: &association.authentication_key,
+                allow_unauthenticated: false,
                 extended_sequence_numbers: association.extended_sequence_numbers,
                 iv_mask: parameters.iv_mask,
             },

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::str::FromStr;
 
-use ipsec::{Aad, Aead, AesKeySize, Crypto, Data, Provider, SealJob};
+use ipsec::{Aad, AesKeySize, Crypto, Data, Encryption, KeyParameters, Provider, SealJob};
 use ndis::Direction;
 use secret::{HexError, SecretBytes};
 use transport::SaParameters;
@@ -76,7 +76,7 @@ impl IvSeed {
         nonce[11] = self.bytes.len() as u8;
         let mut tag = [0; 16];
         let key = SecretBytes::copy_from_slice(&key);
-        let key = crypto.key(Aead::AesGcm(AesKeySize::Aes256), key.expose(), tag.len()).expect("32 bytes are an AES-256 key");
+        let key = crypto.key(&KeyParameters::combined(Encryption::AesGcm(AesKeySize::Aes256), key.expose(), tag.len())).expect("32 bytes are an AES-256 key");
         let aad = Aad::new(&[]).expect("nothing fits anywhere");
         crypto.seal(&mut [SealJob::new(&key, nonce, aad, Data::InPlace(&mut identity), &mut tag)]);
         (u128::from_be_bytes(tag) >> 64) as u64

@@ -208,6 +208,7 @@ impl Sealer {
             icv_length: 16,
             authentication: Authentication::None,
             authentication_key: &SecretBytes::default(),
+            allow_unauthenticated: false,
             extended_sequence_numbers: false,
             iv_mask: 0,
         };

@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-use ipsec::{Authentication, Encryption, EspParameters, EspSa, Provider, SaError, esn};
+use ipsec::{Authentication, Encryption, EspParameters, EspSa, KeyError, Provider, SaError, esn};
 use ndis::{Associations, Direction, EncryptionAlgorithm, EspAssociation, Operation, SaBundle, Status, UdpEspType};
 use packet::Spi;
 use sa_table::Key;
@@ -246,15 +246,14 @@ fn esp_sa<P: Provider>(provider: &P, esp: &EspAssociation, iv_mask: u64) -> Resu
         icv_length,
         authentication: Authentication::None,
         authentication_key: &SecretBytes::default(),
+        allow_unauthenticated: false,
         extended_sequence_numbers: esp.extended_sequence_numbers,
         iv_mask,
     };
     EspSa::new(provider, &parameters).map_err(|error| match error {
-        SaError::EncryptionUnavailable { .. } | SaError::AuthenticationUnavailable { .. } => Status::NOT_SUPPORTED,
-        SaError::AuthenticatedTwice { .. } | SaError::EncryptionKeyLength { .. } | SaError::AuthenticationKeyLength { .. } | SaError::IcvLength { .. } => {
-            Status::INVALID_DATA
-        }
+        SaError::Provider(KeyError::Unsupported { .. }) => Status::NOT_SUPPORTED,
         SaError::Provider(_) => Status::RESOURCES,
+        _ => Status::INVALID_DATA,
     })
 }
 

@@ -86,6 +86,7 @@ impl Sa {
             icv_length: if self.icv == 0 { 16 } else { self.icv as usize },
             authentication: Authentication::None,
             authentication_key: &SecretBytes::default(),
+            allow_unauthenticated: false,
             extended_sequence_numbers: self.esn,
             iv_mask: self.iv_mask,
         };

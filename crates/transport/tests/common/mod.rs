@@ -172,6 +172,7 @@ impl Double {
             icv_length: esp.encryption.additional_info as usize,
             authentication: Authentication::None,
             authentication_key: &SecretBytes::default(),
+            allow_unauthenticated: false,
             extended_sequence_numbers: esp.extended_sequence_numbers,
             iv_mask: bundle.extension.iv_mask,
         };
@@ -566,6 +567,7 @@ impl Sa {
                 icv_length: usize::from(self.icv),
                 authentication: Authentication::None,
                 authentication_key: &SecretBytes::default(),
+                allow_unauthenticated: false,
                 extended_sequence_numbers: self.esn,
                 iv_mask: 0,
             },
