@@ -366,7 +366,7 @@ fn offered(offload: &Offload) -> String {
         let separator = if at + 1 == words.len() { "" } else { "," };
         match lines.last_mut() {
             Some(line) if line.is_empty() => *line = format!("{word}{separator}"),
-            Some(line) if line.len() + word.len() + separator.len() < WORDS_WIDTH => *line += &format!(" {word}{separator}"),
+            Some(line) if line.len() + word.len() + separator.len() < WORDS_WIDTH => line.extend([" ", word, separator]),
             _ => lines.push(format!("{word}{separator}")),
         }
     }

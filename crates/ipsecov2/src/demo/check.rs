@@ -421,7 +421,7 @@ fn headers<'a>(ip: &'a [u8], sa: &SaParameters) -> Result<Headers<'a>, String> {
     let (mut at, mut next) = (parsed.header_len(), parsed.protocol());
     if let Some(udp) = sa.udp_encapsulation {
         let header = ip.get(at..).filter(|_| next == IpProtocol::UDP).and_then(|bytes| UdpPacket::new(bytes).ok());
-        if !header.is_some_and(|header| (header.src_port(), header.dst_port()) == (udp.source_port, udp.destination_port)) {
+        if header.is_none_or(|header| (header.src_port(), header.dst_port()) != (udp.source_port, udp.destination_port)) {
             return Err(format!("not in UDP between the ports of SA {}", sa.name));
         }
         (at, next) = (at + UDP_HEADER_LEN, IpProtocol::ESP);

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use ipsec::{AesKeySize, Authentication, Encryption};
 use ndis::{Direction, Operation};
-use packet::{IpAddress, IpProtocol, IpVersion, Spi, UDP_ESP_PORT, checksum};
+use packet::{IpAddress, IpProtocol, IpVersion, Spi, checksum};
 use secret::SecretBytes;
-use transport::{AddressRange, AssociationParameters, Flow, Limits, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow, UdpEncapsulation};
+use transport::{AddressRange, AssociationParameters, Flow, Limits, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow};
 
 use super::traffic::{Packet, Side, Traffic};
 
@@ -62,11 +62,11 @@ impl Connection {
                 mode: shape.mode,
                 source: ends[from as usize],
                 destination: ends[from.other() as usize],
-                associations: shape.associations(spis)?,
+                associations: vec![shape.association(spis)?],
                 selectors: vec![selector],
                 replay_window: SaParameters::DEFAULT_REPLAY_WINDOW,
                 iv_mask: getrandom::u64()?,
-                udp_encapsulation: shape.udp.then_some(UdpEncapsulation { source_port: UDP_ESP_PORT, destination_port: UDP_ESP_PORT }),
+                udp_encapsulation: None,
                 inside: None,
                 ah_alignment: None,
                 traffic_flow: TrafficFlow::NONE,
@@ -178,10 +178,6 @@ struct Shape {
     protocol: Option<IpProtocol>,
     encryption: Encryption,
     icv_length: u8,
-    authentication: Authentication,
-    /// AH over it.
-    ah: Option<Authentication>,
-    udp: bool,
     esn: bool,
     /// The sequence number that both ends are taken to have used last.
     last: u32,
@@ -196,39 +192,26 @@ impl Shape {
         protocol: None,
         encryption: Encryption::AesGcm(AesKeySize::Aes128),
         icv_length: 16,
-        authentication: Authentication::None,
-        ah: None,
-        udp: false,
         esn: false,
         last: 0,
     };
 
-    /// Its associations, with keys and SPIs that nothing else has.
-    fn associations(&self, spis: &mut HashSet<u32>) -> Result<Vec<AssociationParameters>, getrandom::Error> {
-        let random = |length: usize| -> Result<SecretBytes, getrandom::Error> {
-            let mut key = SecretBytes::from(vec![0; length]);
-            getrandom::fill(key.expose_mut())?;
-            Ok(key)
-        };
-        let mut association = |operation, encryption: Encryption, authentication: Authentication| -> Result<AssociationParameters, getrandom::Error> {
-            Ok(AssociationParameters {
-                operation,
-                spi: fresh_spi(spis)?,
-                encryption,
-                encryption_key: random(encryption.key_length())?,
-                icv_length: if encryption.is_combined() { self.icv_length } else { 0 },
-                authentication,
-                authentication_key: random(authentication.key_length())?,
-                extended_sequence_numbers: self.esn,
-                sequence_number_high: 0,
-                sequence_number: self.last,
-            })
-        };
-        let mut associations = vec![association(Operation::Esp, self.encryption, self.authentication)?];
-        if let Some(authentication) = self.ah {
-            associations.push(association(Operation::Ah, Encryption::Null, authentication)?);
-        }
-        Ok(associations)
+    /// Its association, with a key and an SPI that nothing else has.
+    fn association(&self, spis: &mut HashSet<u32>) -> Result<AssociationParameters, getrandom::Error> {
+        let mut key = SecretBytes::from(vec![0; self.encryption.key_length()]);
+        getrandom::fill(key.expose_mut())?;
+        Ok(AssociationParameters {
+            operation: Operation::Esp,
+            spi: fresh_spi(spis)?,
+            encryption: self.encryption,
+            encryption_key: key,
+            icv_length: self.icv_length,
+            authentication: Authentication::None,
+            authentication_key: SecretBytes::default(),
+            extended_sequence_numbers: self.esn,
+            sequence_number_high: 0,
+            sequence_number: self.last,
+        })
     }
 }
 
@@ -240,7 +223,6 @@ const SHAPES: [Shape; 6] = [
         inner: IpVersion::V6,
         outer: IpVersion::V6,
         encryption: Encryption::AesGcm(AesKeySize::Aes256),
-        ah: Some(Authentication::HmacSha256),
         esn: true,
         ..Shape::PLAIN
     },
@@ -254,15 +236,7 @@ const SHAPES: [Shape; 6] = [
         esn: true,
         ..Shape::PLAIN
     },
-    Shape {
-        name: "rest4",
-        outer: IpVersion::V6,
-        encryption: Encryption::AesCbc(AesKeySize::Aes256),
-        icv_length: 0,
-        authentication: Authentication::HmacSha256,
-        udp: true,
-        ..Shape::PLAIN
-    },
+    Shape { name: "rest4", outer: IpVersion::V6, encryption: Encryption::AesGcm(AesKeySize::Aes192), icv_length: 12, ..Shape::PLAIN },
     // Its numbers soon outgrow 32 bits: the high half changes, and the NIC is told (OV2-TRANS-5).
     Shape {
         name: "rest6",

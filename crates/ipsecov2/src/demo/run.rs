@@ -458,7 +458,7 @@ impl<'a> Run<'a> {
                     (Some(connection), Maker::Both(software)) if software == untold => {
                         format!("{}, {}", connection.name, if untold_of { "in software" } else { "offloaded" })
                     }
-                    (Some(connection), Maker::Both(_)) => connection.name.to_owned(),
+                    (Some(connection), Maker::Both(_)) => connection.name.clone(),
                 };
                 writer.write(frame, &format!("phase {}, {} to {}: {what}", self.phase, from.name(), from.other().name()))?;
             }

@@ -110,6 +110,8 @@ fn fits(packet: &Packet, sa: &SaParameters) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use super::*;
     use crate::sa_file::{SaFile, SaFileRules};
 
@@ -118,7 +120,8 @@ mod tests {
         for (number, (name, direction, ends, more)) in entries.iter().enumerate() {
             let (source, destination) = ends.split_once(' ').unwrap();
             let (encryption, key) = if name.ends_with("256") { ("aes-gcm-256", "ab".repeat(36)) } else { ("aes-gcm-128", "cd".repeat(20)) };
-            text += &format!(
+            let _ = write!(
+                text,
                 "[[sa]]\nname = \"{name}\"\ndirection = \"{direction}\"\nsource = \"{source}\"\ndestination = \"{destination}\"\n{more}\n\
                  [[sa.association]]\noperation = \"esp\"\nspi = {}\nencryption = \"{encryption}\"\nencryption-key = \"{key}\"\n",
                 0x1000 + number

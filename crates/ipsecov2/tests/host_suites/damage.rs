@@ -240,19 +240,16 @@ fn rows(kind: &Kind, wire: &[Vec<u8>]) -> Vec<Row> {
         rows.push(row("no room for an ICV", short, S::InvalidPacketSyntax, malformed));
         let under = ip(kind, place, IpProtocol::AH, &[&[17, 5, 0, 0][..], &association.spi.to_be_bytes(), &[0; 60]].concat());
         rows.push(row("AH under the SPI of an ESP SA", under, S::InvalidProtocol, protocol));
-        match parts.udp {
-            Some(at) => {
-                let mut bare = [&good[..at], &good[at + UDP_HEADER_LEN..]].concat();
-                bare[9] = 50;
-                finish(&mut bare);
-                rows.push(row("bare under an SA in UDP", bare, S::InvalidProtocol, protocol));
-            }
-            None => {
-                let mut in_udp = [&good[..esp], &[0xab, 0xcd, 0x11, 0x94, 0, 0, 0, 0], &good[esp..]].concat();
-                in_udp[9] = 17;
-                finish(&mut in_udp);
-                rows.push(row("in UDP under an SA that is bare", in_udp, S::InvalidProtocol, protocol));
-            }
+        if let Some(at) = parts.udp {
+            let mut bare = [&good[..at], &good[at + UDP_HEADER_LEN..]].concat();
+            bare[9] = 50;
+            finish(&mut bare);
+            rows.push(row("bare under an SA in UDP", bare, S::InvalidProtocol, protocol));
+        } else {
+            let mut in_udp = [&good[..esp], &[0xab, 0xcd, 0x11, 0x94, 0, 0, 0, 0], &good[esp..]].concat();
+            in_udp[9] = 17;
+            finish(&mut in_udp);
+            rows.push(row("in UDP under an SA that is bare", in_udp, S::InvalidProtocol, protocol));
         }
     }
     if parts.esp.is_some() {

@@ -1,5 +1,7 @@
 //! Software and NIC make the same, and take the same off.
 
+use std::fmt::Write as _;
+
 use ndis::{CryptoStatus, Direction};
 use transport::{DropReason, Verdict};
 
@@ -113,7 +115,9 @@ fn r_28_old_memory_goes_nowhere() {
                         buffer
                     })
                     .collect();
-                buffers.into_iter().for_each(|buffer| host.pool().give(buffer));
+                for buffer in buffers {
+                    host.pool().give(buffer);
+                }
             }
             let wire = from.send(&sent);
             let delivered = to.receive(&wire).0;
@@ -131,7 +135,7 @@ fn r_28_keys_are_shown_nowhere() {
         let mut keys: Vec<Vec<u8>> = Vec::new();
         for direction in [Direction::Outbound, Direction::Inbound] {
             let parameters = kind.parameters(direction, transport::OffloadPolicy::Prefer);
-            shown += &format!("{parameters:?}");
+            let _ = write!(shown, "{parameters:?}");
             for association in parameters.iter().flat_map(|bundle| &bundle.associations) {
                 keys.push(association.encryption_key.expose().to_vec());
                 keys.push(association.authentication_key.expose().to_vec());
@@ -146,7 +150,7 @@ fn r_28_keys_are_shown_nowhere() {
             }
             for host in [&ends.offload, &ends.software] {
                 let transport = host.transport();
-                shown += &format!("{:?}{:?}{:?}{:?}", transport.sas(), transport.take_events(), transport.take_audit(), host.nic_counters());
+                let _ = write!(shown, "{:?}{:?}{:?}{:?}", transport.sas(), transport.take_events(), transport.take_audit(), host.nic_counters());
             }
             // And a wrong one.
             let mut wrong = kind.parameters(direction, transport::OffloadPolicy::Prefer);
@@ -154,11 +158,11 @@ fn r_28_keys_are_shown_nowhere() {
             let key = if association.encryption_key.is_empty() { &mut association.authentication_key } else { &mut association.encryption_key };
             *key = [key.expose(), &[1]].concat().into();
             let error = ends.software.add_sas(wrong, crate::ends::NOW).unwrap_err();
-            shown += &format!("{error:?}{}", error.1);
+            let _ = write!(shown, "{error:?}{}", error.1);
         }
         for key in keys.iter().filter(|key| !key.is_empty()) {
-            let hex: String = key.iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-            let list: String = key.iter().take(4).map(|byte| format!("{byte}, ")).collect();
+            let hex = key.iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+            let list = key.iter().take(4).fold(String::new(), |text, byte| format!("{text}{byte}, "));
             assert!(!shown.contains(&hex) && !shown.contains(&list), "{}: {hex}", kind.name());
         }
     }

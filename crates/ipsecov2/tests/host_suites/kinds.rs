@@ -1,5 +1,7 @@
 //! Every kind of SA: suites, modes, IP versions, UDP encapsulation, AH over ESP, transport over tunnel.
 
+use std::fmt::Write as _;
+
 use ipsec::{AesKeySize, Authentication, Encryption};
 use ndis::{Direction, Operation};
 use packet::{IpAddress, Spi};
@@ -28,7 +30,7 @@ impl Spec {
         Self { operation: Operation::Ah, encryption: Encryption::Null, icv_length: 0, authentication }
     }
 
-    fn name(&self) -> String {
+    fn name(self) -> String {
         match (self.operation, self.authentication) {
             (Operation::Ah, authentication) => format!("ah-{authentication}"),
             (Operation::Esp, Authentication::None) => format!("{}/{}", self.encryption, self.icv_length),
@@ -105,9 +107,9 @@ impl Kind {
     pub(crate) fn name(&self) -> String {
         let mut name = String::new();
         for bundle in &self.bundles {
-            let specs: Vec<_> = bundle.specs.iter().map(Spec::name).collect();
+            let specs: Vec<_> = bundle.specs.iter().map(|spec| spec.name()).collect();
             let (mode, udp) = (if bundle.mode == Mode::Tunnel { "tunnel" } else { "transport" }, if bundle.udp { " in UDP" } else { "" });
-            name += &format!("[{mode}{udp} {} {}]", bundle.ends.0, specs.join(", "));
+            let _ = write!(name, "[{mode}{udp} {} {}]", bundle.ends.0, specs.join(", "));
         }
         name + &format!(" {} esn {} from {:#x}", self.inner.0, self.esn, self.last)
     }
