@@ -140,8 +140,13 @@ fn every_phase_does_what_it_says_and_no_packet_is_lost() {
 
 #[test]
 fn the_sas_can_be_those_of_a_file() {
-    let file = testdata("modes.toml");
-    let file = file.as_str();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sa.toml");
+    std::fs::copy(testdata("modes.toml"), &file).unwrap();
+    // The file that ships is not secret, and the program says so.
+    #[cfg(unix)]
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let file = file.to_str().unwrap();
     let report = json(&["--sa", file]);
     assert_eq!((&report["passed"], number(&report["traffic"]["protected"])), (&true.into(), 1202));
     let connections = report["connections"].as_array().unwrap();
@@ -160,12 +165,12 @@ fn the_sas_can_be_those_of_a_file() {
     let text = demo(&["--sa", file]).succeeds().stdout;
     assert!(text.contains("the SAs of the file, on b the other way round") && text.contains("inside carrier-out"), "{text}");
 
-    let folder = tempfile::tempdir().unwrap();
     let none = std::fs::read_to_string(file)
         .unwrap()
         .replace("10.0.1.1", "10.9.9.9")
         .replace("mode = \"tunnel\"", "mode = \"tunnel\"\nselectors = [ { protocol = 200 } ]");
     std::fs::write(folder.path().join("none.toml"), none).unwrap();
+    std::fs::set_permissions(folder.path().join("none.toml"), std::fs::metadata(file).unwrap().permissions()).unwrap();
     demo(&["--sa", folder.path().join("none.toml").to_str().unwrap()]).fails(1, "none of the 4 SAs carries a packet of the traffic (1202 that no SA is about");
 }
 

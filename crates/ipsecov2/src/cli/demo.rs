@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,11 @@ use ipsec::Crypto;
 use link::capture::{CaptureFormat, is_same_file};
 use ndis::{Offload, TraceEvent, TraceSink};
 use serde_json::{Value, json};
-use transport::SaParameters;
 
 use super::caps::capabilities;
 use super::output::{self, Failure};
+use super::sa_file::SaArguments;
 use crate::demo::{self, AdapterReport, Beginning, Observer, Options, PhaseReport, Rate, Report, Side, Tally, Traffic, WireFile, group};
-use crate::sa_file::{SaFile, SaFileRules};
 
 /// The name of the document's form.
 const SCHEMA: &str = "ipsecov2-demo-1";
@@ -49,6 +48,8 @@ pub(super) struct Arguments {
     /// them the other way round. Packets that they do not carry do not travel. `-` is standard input.
     #[arg(long, value_name = "SAFILE")]
     sa: Option<PathBuf>,
+    #[command(flatten)]
+    rules: SaArguments,
     /// Writes what was on the wire (pcapng, or pcap by its suffix), `-` for standard output.
     #[arg(long, value_name = "FILE")]
     wire: Option<PathBuf>,
@@ -84,7 +85,10 @@ pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> 
         None => Traffic::shipped(),
     }
     .map_err(Failure::failed)?;
-    let sas = arguments.sa.as_deref().map(read_sas).transpose()?;
+    let sas = match &arguments.sa {
+        None => None,
+        Some(path) => Some(arguments.rules.read(path, None)?.bundles.into_iter().map(|bundle| bundle.parameters).collect::<Vec<_>>()),
+    };
     let options = Options {
         crypto,
         repeat: arguments.repeat,
@@ -107,12 +111,6 @@ pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> 
         Some(text) => text.print(&text.end(&report))?,
     }
     verdict(&report)
-}
-
-/// The SAs of a file.
-fn read_sas(path: &Path) -> Result<Vec<SaParameters>, Failure> {
-    let (file, _) = SaFile::read(path, SaFileRules::default()).map_err(Failure::failed)?;
-    Ok(file.bundles.into_iter().map(|bundle| bundle.parameters).collect())
 }
 
 /// A check that fails makes the command fail.

@@ -269,6 +269,7 @@ impl<'a> Run<'a> {
                 registry: Arc::clone(&registries[side as usize]) as Arc<dyn Registry>,
                 mtu: u32::try_from(longest).unwrap_or(u32::MAX).max(1500),
                 filters,
+                reserved_spis: connections.iter().any(|connection| connection.first().is_some_and(|(_, sa)| sa.allow_reserved_spi)),
                 ..HostConfig::default()
             })
         };

@@ -7,7 +7,7 @@ use packet::{Frame, Medium};
 
 use super::plan::{Connection, Way};
 use super::traffic::Side;
-use crate::pcap::protect::secret;
+use crate::sa_file::esp_secret;
 
 /// Where the wire is to be written to.
 #[derive(Clone, Debug)]
@@ -28,7 +28,7 @@ pub(super) struct WireWriter {
 impl WireWriter {
     pub(super) fn create(file: &WireFile, medium: Medium, connections: &[Connection]) -> Result<Self, CaptureError> {
         let ways = || Side::BOTH.into_iter().flat_map(|from| connections.iter().filter_map(move |connection| connection.way(from)));
-        let secrets = || Secrets::Esp(ways().map(Way::sa).filter_map(secret).collect());
+        let secrets = || Secrets::Esp(ways().map(Way::sa).filter_map(|sa| esp_secret(sa).ok()).collect());
         let options = CaptureOptions {
             application: Some(concat!("ipsecov2 ", env!("CARGO_PKG_VERSION")).to_owned()),
             comment: Some("The wire between the two hosts of a demonstration run. Timestamps are those of the clear packets' capture.".to_owned()),

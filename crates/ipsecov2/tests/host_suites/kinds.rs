@@ -237,5 +237,11 @@ pub(crate) fn shapes() -> Vec<Kind> {
             }
         }
     }
+    // AH under or over what is in UDP.
+    let (ah, both) = (vec![Spec::ah(Authentication::HmacSha256)], vec![CBC, Spec::ah(Authentication::HmacSha1)]);
+    for other in [ah, both] {
+        kinds.push(Kind::nested(GATE4, HOST6, other.clone(), vec![GCM]).udp(1));
+        kinds.push(Kind::nested(GATE6, HOST4, vec![GCM], other).udp(0));
+    }
     kinds
 }

@@ -6,5 +6,6 @@ mod drops;
 mod json;
 mod peers;
 mod round_trip;
+mod sa_convert;
 mod sa_files;
 mod tool;

@@ -18,7 +18,7 @@ fn has(test: &str, peer: &str, is_there: bool) -> bool {
     is_there
 }
 
-fn tshark(test: &str) -> bool {
+pub(crate) fn tshark(test: &str) -> bool {
     has(test, "tshark", Command::new("tshark").arg("--version").output().is_ok_and(|output| output.status.success()))
 }
 
@@ -68,7 +68,7 @@ const SAS: [Row; 6] = [
     row("any", "tunnel", ("2001:db8::3", "2001:db8::4"), ("::/0", "::/0"), 192, 8),
 ];
 
-fn hex(bytes: impl IntoIterator<Item = u8>) -> String {
+pub(crate) fn hex(bytes: impl IntoIterator<Item = u8>) -> String {
     bytes.into_iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
 
