@@ -56,7 +56,8 @@ pub(super) struct Portion {
 
 impl Portion {
     /// Reads the IP packet at the start of `bytes`; `None` if it is malformed or cut. `carries_esp`: whether UDP to that port is to be looked into for ESP.
-    #[inline]
+    // Inlined whole, so that what was read goes from registers to where it is wanted: many small fields that are copied by wide loads stall on their stores.
+    #[inline(always)]
     pub(super) fn parse(bytes: &[u8], carries_esp: impl Fn(u16) -> bool) -> Option<Self> {
         match IpVersion::of_first_byte(*bytes.first()?)? {
             IpVersion::V4 => Self::parse_v4(bytes, carries_esp),
@@ -64,7 +65,7 @@ impl Portion {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn parse_v4(bytes: &[u8], carries_esp: impl Fn(u16) -> bool) -> Option<Self> {
         let packet = Ipv4Packet::new(bytes).ok()?;
         let (offset, total_len, fragment) = (packet.header_len(), packet.total_len(), packet.is_fragment());
@@ -96,7 +97,7 @@ impl Portion {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn ipsec_header(protocol: IpProtocol, bytes: &[u8], offset: usize, end: usize, fragment: bool, carries_esp: impl Fn(u16) -> bool) -> Option<IpsecHeader> {
     let operation = match protocol {
         IpProtocol::ESP => Operation::Esp,
