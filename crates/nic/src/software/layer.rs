@@ -94,8 +94,8 @@ impl<'a, P: Provider> Sender<'a, P> {
             return Err(SendFailure::OutsideCapabilities);
         }
         let version_fits = sa.ipv6 == (portion.version == IpVersion::V6);
-        let ipsec = portion.ipsec.filter(|ipsec| version_fits && ipsec.operation == sa.operation()).ok_or(SendFailure::HeaderMismatch)?;
-        if ipsec.udp_port.is_some() != sa.in_udp(position) {
+        let ipsec = portion.ipsec.filter(|ipsec| version_fits && ipsec.operation() == sa.operation()).ok_or(SendFailure::HeaderMismatch)?;
+        if ipsec.udp_port().is_some() != sa.in_udp(position) {
             return Err(SendFailure::HeaderMismatch);
         }
         // The datagram has its final length, too.

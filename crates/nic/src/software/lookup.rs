@@ -50,11 +50,11 @@ impl<'a, P: Provider> Finder<'a, P> {
         if !self.word.covers(sa.needs) {
             return Hit::Outside;
         }
-        if !fits || !sa.takes(position, header.udp_port, self.ports.adapter()) {
+        if !fits || !sa.takes(position, header.udp_port(), self.ports.adapter()) {
             return Hit::Unfit(sa, CryptoStatus::InvalidProtocol);
         }
         let ipsec = bytes.get(header.offset..header.end).unwrap_or_default();
-        let checked = match header.operation {
+        let checked = match header.operation() {
             Operation::Esp => check_esp(sa, ipsec),
             Operation::Ah => check_ah(sa, ipsec),
         };
@@ -67,7 +67,7 @@ impl<'a, P: Provider> Finder<'a, P> {
     /// The bundle that has the header's SPI, and whether its packets begin with that header.
     #[inline(always)]
     fn look_up(&self, bytes: &[u8], version: IpVersion, header: IpsecHeader) -> Option<(&'a Sa<P>, bool)> {
-        let at = match header.operation {
+        let at = match header.operation() {
             Operation::Esp => 0,
             Operation::Ah => 4,
         };
@@ -90,7 +90,7 @@ impl<'a, P: Provider> Finder<'a, P> {
             if !sa.admits(|| source) {
                 continue;
             }
-            if sa.operation() == header.operation && sa.has(header.operation, spi) {
+            if sa.operation() == header.operation() && sa.has(header.operation(), spi) {
                 return Some((sa, true));
             }
             other = other.or(Some((sa, false)));

@@ -145,9 +145,9 @@ impl<'a, P: Provider> Receiver<'a, P> {
                 ip: l3_offset as u32,
                 at: (l3_offset + header.offset) as u32,
                 end: (l3_offset + header.end) as u32,
-                operation: header.operation,
+                operation: header.operation(),
                 position: Position::Outer,
-                udp: header.udp_port.is_some(),
+                udp: header.udp_port().is_some(),
             }),
         }
     }
@@ -172,7 +172,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
         let portion = self.finder.parse(bytes)?;
         let header = portion.ipsec?;
         // No UDP over UDP (OV2-RECV-7).
-        if !self.finder.within_capabilities(&portion) || outer.udp && header.udp_port.is_some() {
+        if !self.finder.within_capabilities(&portion) || outer.udp && header.udp_port().is_some() {
             return None;
         }
         let (sa, fit) = match self.finder.find(bytes, portion.version, header, Position::Inner) {
@@ -184,14 +184,14 @@ impl<'a, P: Provider> Receiver<'a, P> {
         if core::ptr::eq(sa, outer.sa) {
             return None;
         }
-        let udp = outer.udp || header.udp_port.is_some();
+        let udp = outer.udp || header.udp_port().is_some();
         Some(fit.map(|()| Task {
             sa,
             index: outer.index,
             ip: at as u32,
             at: (at + header.offset) as u32,
             end: (at + header.end) as u32,
-            operation: header.operation,
+            operation: header.operation(),
             position: Position::Inner,
             udp,
         }))
