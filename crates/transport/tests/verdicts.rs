@@ -259,6 +259,40 @@ fn r_40_each_status_of_each_header_has_one_outcome() {
     }
 }
 
+/// The same of the inner of two portions: the outer one is good, and is not asked about again.
+#[test]
+fn r_40_each_status_of_the_inner_portion_has_one_outcome() {
+    for outer in Headers::ALL {
+        for within in Headers::ALL {
+            if (outer, within) == (Headers::UdpEsp, Headers::UdpEsp) {
+                continue;
+            }
+            let [tunnel, bundle] = nested(outer, within, false, false);
+            for status in CryptoStatus::ALL {
+                let expected = match status {
+                    CryptoStatus::Success => continue,
+                    CryptoStatus::GenericError => "malformed",
+                    CryptoStatus::InvalidPacketSyntax | CryptoStatus::InvalidProtocol => "delivered",
+                    _ => "auth-failed",
+                };
+                let mut host = Host::full(true);
+                let handles = host.put_all(&[tunnel.toward(IN), bundle.toward(IN)]);
+                host.nic.script().report_inner = Some(status);
+                let inside = bundle.protect(&inner(1), 1, 1);
+                let received = host.receive(&[tunnel.protect(&inside, 1, 1)]);
+                assert_eq!(received.words(), [expected], "{outer:?} {within:?} {status:?}");
+                let verdict = &received.verdicts[0];
+                assert_eq!((verdict.crypto_done, verdict.next_crypto_done, verdict.crypto_status), (true, true, Some(status)));
+                assert!(host.transport.sa(handles[0]).unwrap().associations.iter().all(|association| association.sequence == 1), "the tunnel was good");
+                host.nic.script().report_inner = None;
+                let ah_was_good = within == Headers::AhEsp && !matches!(status, CryptoStatus::TransportAhAuthFailed | CryptoStatus::TunnelAhAuthFailed);
+                let again = if expected == "delivered" || ah_was_good { "replayed" } else { "delivered" };
+                assert_eq!(host.receive(&[tunnel.protect(&inside, 2, 2)]).words(), [again], "{outer:?} {within:?} {status:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn what_no_sa_is_about_is_passed_as_it_came() {
     let mut host = Host::new(&common::Setup { clear: ClearPolicy::PassAll, ..common::Setup::default() });

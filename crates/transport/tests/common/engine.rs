@@ -248,7 +248,7 @@ enum Portion {
 }
 
 /// Opens the outer portion, and then the inner one if both can be done at once.
-pub fn open(table: &mut HashMap<u64, NicSa>, list: &mut NetBufferList, config: &IpsecOffloadV2, ask: bool, report: Option<CryptoStatus>) {
+pub fn open(table: &mut HashMap<u64, NicSa>, list: &mut NetBufferList, config: &IpsecOffloadV2, ask: bool, reports: [Option<CryptoStatus>; 2]) {
     let l3 = usize::from(list.l3_offset);
     let frame = list.buffer.as_slice();
     if !config.esp && !config.ah {
@@ -259,10 +259,10 @@ pub fn open(table: &mut HashMap<u64, NicSa>, list: &mut NetBufferList, config: &
         return;
     }
     let bytes = list.buffer.as_mut_slice();
-    let Portion::Done(mut status, inside) = open_portion(table, bytes, l3, report, true) else { return };
+    let Portion::Done(mut status, inside) = open_portion(table, bytes, l3, reports[0], true) else { return };
     let mut next = false;
     if let Some(inside) = inside.filter(|_| config.transport_tunnel_combined)
-        && let Portion::Done(inner, _) = open_portion(table, bytes, inside, None, false)
+        && let Portion::Done(inner, _) = open_portion(table, bytes, inside, reports[1], false)
     {
         (status, next) = (inner, true);
     }

@@ -67,6 +67,8 @@ pub struct Script {
     pub ask_delete: bool,
     /// How received ESP of SAs that it holds is reported instead.
     pub report: Option<CryptoStatus>,
+    /// How the inner portion is reported, where the outer one was good.
+    pub report_inner: Option<CryptoStatus>,
     sends: usize,
 }
 
@@ -235,12 +237,12 @@ impl Double {
 
     /// Opens a packet as a NIC does (OV2-RECV-5).
     fn open(&self, list: &mut NetBufferList) {
-        let (ask, report) = {
+        let (ask, reports) = {
             let mut script = self.script();
-            (core::mem::take(&mut script.ask_delete), script.report)
+            (core::mem::take(&mut script.ask_delete), [script.report, script.report_inner])
         };
         let config = self.current.lock().unwrap().ipsec_v2;
-        engine::open(&mut self.table.lock().unwrap(), list, &config, ask, report);
+        engine::open(&mut self.table.lock().unwrap(), list, &config, ask, reports);
     }
 }
 
