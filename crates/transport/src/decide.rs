@@ -8,7 +8,7 @@ use packet::{AhPacket, IpProtocol, ParsedIp};
 use crate::inbound::{Chunk, Finding, Item, Layer, Step};
 use crate::lane::CHUNK;
 use crate::lifetime::Life;
-use crate::look::Locked;
+use crate::look::{Found, Locked};
 use crate::outer::{Inner, merge_ecn};
 use crate::parameters::Mode;
 use crate::plan::flow;
@@ -123,7 +123,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         if IpProtocol(trailer.next_header) == IpProtocol::NO_NEXT_HEADER {
             return Err(DropReason::Dummy);
         }
-        strip(item, nbl, layer, payload)
+        self.strip(item, nbl, layer, payload)
     }
 
     fn take_ah_off(
@@ -148,7 +148,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         check_announced(next, ah.payload())?;
         self.pass(layer, sequence, window)?;
         self.admit(item, layer, &payload, run)?;
-        strip(item, nbl, layer, payload)
+        self.strip(item, nbl, layer, payload)
     }
 
     /// Notes the number of a packet whose ICV was good, and tells the control side what it must know.
@@ -182,6 +182,45 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         run.count(length);
         Ok(())
     }
+
+    /// Takes the last header of a bundle off, and checks that what is left is what the SA may carry.
+    fn strip(&self, item: &Item<'a, P>, nbl: &mut NetBufferList, layer: &Layer<'a, P>, payload: Payload) -> Result<(), DropReason> {
+        let (sa, malformed) = (layer.sa, DropReason::Malformed);
+        if sa.mode == Mode::Tunnel {
+            let announced = IpProtocol(payload.next_header);
+            if announced != IpProtocol::IPV4 && announced != IpProtocol::IPV6 {
+                return Err(DropReason::Policy);
+            }
+            let bytes = nbl.buffer.as_mut_slice();
+            let class = Inner::read(&bytes[item.l3..]).traffic_class;
+            let inner = bytes.get_mut(payload.start..payload.start + payload.length).ok_or(malformed)?;
+            // Padding for traffic flow confidentiality follows the inner packet (RFC 4303 section 2.7).
+            let parsed = ParsedIp::parse(inner);
+            let parsed = parsed.as_ref().map_err(|_| malformed)?;
+            if !merge_ecn(class, inner) || !(sa.selects(|| flow(parsed)) || self.carries(layer, parsed, inner)) {
+                return Err(DropReason::Policy);
+            }
+            strip_tunnel(&mut nbl.buffer, item.l3, payload.start, parsed.total_len(), announced == IpProtocol::IPV4);
+            return Ok(());
+        }
+        strip_transport(&mut nbl.buffer, item.l3, layer.pointer, payload);
+        let packet = nbl.buffer.as_mut_slice().get_mut(item.l3..).ok_or(malformed)?;
+        let parsed = ParsedIp::parse(packet);
+        let parsed = parsed.as_ref().map_err(|_| malformed)?;
+        if !sa.selects(|| flow(parsed)) {
+            return Err(DropReason::Policy);
+        }
+        if sa.in_udp() {
+            fit_checksum(packet, parsed);
+        }
+        Ok(())
+    }
+
+    /// Whether a packet in a tunnel is one of a bundle inside of it. Such a packet has selectors of its own; the tunnel's are about others.
+    #[cold]
+    fn carries(&self, layer: &Layer<'a, P>, parsed: &ParsedIp, packet: &[u8]) -> bool {
+        matches!(self.find(parsed, packet, 0), Found::Sa(hit) if hit.sa.inside.is_some_and(|tunnel| tunnel.handle == layer.handle))
+    }
 }
 
 impl<'a, P: Provider> Item<'a, P> {
@@ -201,39 +240,6 @@ fn check_announced(announced: IpProtocol, payload: &[u8]) -> Result<(), DropReas
     let version = payload.first().map(|first| first >> 4);
     let disagree = (announced == IpProtocol::IPV4 && version != Some(4)) || (announced == IpProtocol::IPV6 && version != Some(6));
     if disagree { Err(DropReason::Malformed) } else { Ok(()) }
-}
-
-/// Takes the last header of a bundle off, and checks that what is left is what the SA may carry.
-fn strip<P: Provider>(item: &Item<'_, P>, nbl: &mut NetBufferList, layer: &Layer<'_, P>, payload: Payload) -> Result<(), DropReason> {
-    let (sa, malformed) = (layer.sa, DropReason::Malformed);
-    if sa.mode == Mode::Tunnel {
-        let announced = IpProtocol(payload.next_header);
-        if announced != IpProtocol::IPV4 && announced != IpProtocol::IPV6 {
-            return Err(DropReason::Policy);
-        }
-        let bytes = nbl.buffer.as_mut_slice();
-        let class = Inner::read(&bytes[item.l3..]).traffic_class;
-        let inner = bytes.get_mut(payload.start..payload.start + payload.length).ok_or(malformed)?;
-        // Padding for traffic flow confidentiality follows the inner packet (RFC 4303 section 2.7).
-        let parsed = ParsedIp::parse(inner);
-        let parsed = parsed.as_ref().map_err(|_| malformed)?;
-        if !merge_ecn(class, inner) || !sa.selects(|| flow(parsed)) {
-            return Err(DropReason::Policy);
-        }
-        strip_tunnel(&mut nbl.buffer, item.l3, payload.start, parsed.total_len(), announced == IpProtocol::IPV4);
-        return Ok(());
-    }
-    strip_transport(&mut nbl.buffer, item.l3, layer.pointer, payload);
-    let packet = nbl.buffer.as_mut_slice().get_mut(item.l3..).ok_or(malformed)?;
-    let parsed = ParsedIp::parse(packet);
-    let parsed = parsed.as_ref().map_err(|_| malformed)?;
-    if !sa.selects(|| flow(parsed)) {
-        return Err(DropReason::Policy);
-    }
-    if sa.in_udp() {
-        fit_checksum(packet, parsed);
-    }
-    Ok(())
 }
 
 /// Packets of one SA in a row: counted together.

@@ -33,13 +33,7 @@ impl Ends {
 
     /// Sends by both ways, and returns what both put on the wire.
     pub(crate) fn send(&mut self, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
-        let send = |host: &mut Host| {
-            let mut batch: FrameBatch = packets.iter().map(|bytes| Frame::new(host.pool().copy_from(bytes))).collect();
-            let mut wire = FrameBatch::new();
-            host.send(NOW, &mut batch, &mut wire);
-            wire.iter().map(|frame| frame.buffer.as_slice().to_vec()).collect::<Vec<_>>()
-        };
-        let (offload, software) = (send(&mut self.offload), send(&mut self.software));
+        let (offload, software) = (send(&mut self.offload, packets), send(&mut self.software, packets));
         assert_eq!((offload.len(), software.len()), (packets.len(), packets.len()), "{}", self.name);
         for (number, (offload, software)) in offload.iter().zip(&software).enumerate() {
             assert!(offload == software, "{}: packet {number} differs on the wire\n{offload:02x?}\n{software:02x?}", self.name);
@@ -57,6 +51,13 @@ impl Ends {
         assert!(offload.0 == software.0, "{}", self.name);
         offload
     }
+}
+
+pub(crate) fn send(host: &mut Host, packets: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut batch: FrameBatch = packets.iter().map(|bytes| Frame::new(host.pool().copy_from(bytes))).collect();
+    let mut wire = FrameBatch::new();
+    host.send(NOW, &mut batch, &mut wire);
+    wire.iter().map(|frame| frame.buffer.as_slice().to_vec()).collect()
 }
 
 pub(crate) fn receive(host: &mut Host, wire: &[Vec<u8>]) -> (Vec<Vec<u8>>, Vec<InboundVerdict>) {

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use ipsecov2::host::{Host, HostConfig};
 use ndis::{CryptoStatus, Direction};
-use transport::{DropReason, Verdict};
+use transport::{DropReason, OffloadPolicy, Selector, Verdict};
 
-use crate::ends::{Ends, udp};
-use crate::kinds::{Kind, ah_over_esp, ah_suites, esp_suites, shapes};
+use crate::ends::{Ends, NOW, receive, send, udp};
+use crate::kinds::{CBC, GATE4, GATE6, GCM, HOST4, HOST6, Kind, ah_over_esp, ah_suites, esp_suites, shapes};
 
 /// Sends packets of many lengths under a kind of SA by NIC and in software, and takes them off by both.
 fn round_trip(kind: &Kind, lengths: &[usize]) {
@@ -164,6 +165,32 @@ fn r_28_keys_are_shown_nowhere() {
             let hex = key.iter().take(6).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
             let list = key.iter().take(4).fold(String::new(), |text, byte| format!("{text}{byte}, "));
             assert!(!shown.contains(&hex) && !shown.contains(&list), "{}: {hex}", kind.name());
+        }
+    }
+}
+
+/// A tunnel whose own selectors are about others carries the bundles inside of it all the same, and nothing else.
+#[test]
+fn a_tunnels_selectors_are_not_about_what_is_inside() {
+    for kind in [Kind::nested(GATE4, HOST4, vec![GCM], vec![CBC]), Kind::nested(GATE6, HOST6, vec![CBC], vec![GCM]).udp(0)] {
+        let narrow = Selector { protocol: Some(packet::IpProtocol::TCP), ..Selector::ANY };
+        for policy in [OffloadPolicy::Prefer, OffloadPolicy::Forbid] {
+            let [mut from, mut to] = [Direction::Outbound, Direction::Inbound].map(|direction| {
+                let host = Host::new(&HostConfig { medium: packet::Medium::Ip, ..HostConfig::default() }).unwrap();
+                let mut sas = kind.parameters(direction, policy);
+                sas[1].selectors = vec![narrow];
+                host.add_sas(sas, NOW).unwrap();
+                host
+            });
+            let sent = udp(kind.inner, 30);
+            let wire = send(&mut from, core::slice::from_ref(&sent));
+            let (delivered, verdicts) = receive(&mut to, &wire);
+            assert_eq!(delivered, [sent], "{}: {verdicts:?}", kind.name());
+            // The same tunnel with a packet that is no bundle's.
+            let mut alone = Host::new(&HostConfig { medium: packet::Medium::Ip, ..HostConfig::default() }).unwrap();
+            alone.add_sas(vec![Kind { last: 5, ..kind.clone() }.parameters(Direction::Outbound, policy).remove(1)], NOW).unwrap();
+            let wire = send(&mut alone, &[udp(kind.inner, 31)]);
+            assert_eq!(receive(&mut to, &wire).1[0].verdict, Verdict::Dropped(DropReason::Policy), "{}", kind.name());
         }
     }
 }
