@@ -122,11 +122,12 @@ pub struct EngineConfig {
     pub ipv6: Activation,
     /// What frames begin with.
     pub medium: Medium,
-    /// The local UDP port of UDP-ESP (OV2-RECV-7).
+    /// The local UDP port of UDP-ESP (OV2-RECV-7), for bundles that name none of their own
+    /// ([`SaExtension::udp_esp_port`](ndis::SaExtension::udp_esp_port)).
     pub udp_esp_port: u16,
     /// Whether SPIs 1 to 255 are allowed (OV2-SA-4).
     pub reserved_spis: bool,
-    /// Whether ESP without any authentication is allowed (OV2-COMB-2).
+    /// Whether ESP without any authentication is allowed (OV2-COMB-2); of a single bundle its owner may allow it too.
     pub allow_unauthenticated: bool,
     /// Whether the engine may ask by itself for the deletion of SAs that near the end of their sequence numbers (OV2-SA-8).
     pub end_of_life_requests: bool,

@@ -304,3 +304,88 @@ fn link_headers_make_no_difference_to_ah() {
         assert!(list.oob.ipsec_receive().crypto_done);
     }
 }
+
+/// packets in a batch, of all kinds and with extended numbers, get the bytes that they get one by one; so do received ones.
+#[test]
+fn r_07_batches_and_single_packets_are_bit_identical() {
+    let kinds = [
+        Kind::gcm(0x1001).esn(7),
+        Kind::ah(0x1101, SHA1).esn(7),
+        Kind::ah(0x1102, GMAC).v6().esn(u32::MAX - 1),
+        Kind::both(0x1201, CBC, Some(SHA256), 0x1203, SHA256).esn(1),
+        Kind::esp(0x1301, NULL, Some(SHA1)),
+    ];
+    let (mut batched, mut single) = (Pair::new(), Pair::new());
+    let handles = batched.add(&kinds);
+    let others = single.add(&kinds);
+    let packets: Vec<_> = (0..150_u32).map(|n| kinds[n as usize % kinds.len()].build(&vec![n as u8; n as usize * 3], 6, n + 1)).collect();
+    let batch = packets.iter().enumerate().map(|(n, packet)| packet.list(&handles[n % kinds.len()..][..1])).collect();
+    let wire: Vec<_> = batched.sender.send(batch).1.iter().map(|frame| frame.buffer.as_slice().to_vec()).collect();
+    let alone: Vec<_> =
+        packets.iter().enumerate().map(|(n, packet)| single.sender.send_one(packet.list(&others[n % kinds.len()..][..1])).1.remove(0)).collect();
+    assert!(wire == alone);
+    let up = batched.receiver.receive(&wire);
+    for (list, wire) in up.iter().zip(&wire) {
+        let alone = single.receiver.receive_one(wire);
+        assert_eq!((list.oob, list.buffer.as_slice()), (alone.oob, alone.buffer.as_slice()));
+        assert!(list.oob.ipsec_receive().crypto_done && list.oob.ipsec_receive().crypto_status == CryptoStatus::Success);
+    }
+}
+
+/// a key is exactly as long as the cipher's and the salt's; a card that takes one without its salt makes nonces that others can make too.
+#[test]
+fn r_36_keys_without_their_salt_are_refused() {
+    let mut nic = on(ipsec::Crypto::AwsLc);
+    let mut spi = 0x1000;
+    for (size, right) in [(AesKeySize::Aes128, 20), (AesKeySize::Aes192, 28), (AesKeySize::Aes256, 36)] {
+        for length in 0..=64 {
+            let combined = Kind::esp(0, EncryptionAlgorithm::AesGcm(size), None);
+            for kind in [combined, Kind::esp(0, NULL, Some(AuthenticationAlgorithm::AesGmac(size))), Kind::ah(0, AuthenticationAlgorithm::AesGmac(size))] {
+                spi += 1;
+                let mut bundle = kind.bundle(IN);
+                let key = secret::SecretBytes::from(vec![5; length]);
+                match &mut bundle.associations {
+                    ndis::Associations::Esp(esp) => {
+                        esp.spi = packet::Spi(spi);
+                        match &mut esp.authentication {
+                            Some(gmac) => gmac.key = key,
+                            None => esp.encryption.key = key,
+                        }
+                    }
+                    ndis::Associations::Ah(ah) => {
+                        ah.spi = packet::Spi(spi);
+                        ah.authentication.key = key;
+                    }
+                    ndis::Associations::AhOverEsp { .. } => unreachable!(),
+                }
+                let added = nic.try_add(bundle);
+                assert_eq!(added.is_ok(), length == right, "{size:?} {length}");
+                assert!(length == right || added == Err(Status::INVALID_DATA));
+            }
+        }
+    }
+}
+
+/// the trailer's length is what the packet says, for every length of padding.
+#[test]
+fn r_38_every_length_of_padding() {
+    for kind in [Kind::gcm(0x1001), Kind::esp(0x1001, NULL, Some(SHA1)), Kind::both(0x1001, GCM, None, 0x3001, SHA1)] {
+        let mut pair = Pair::new();
+        let handles = pair.add(&[kind]);
+        for pad in 0..=255_u8 {
+            // Of a payload of as many bytes as make room for the padding, the last ones are made padding.
+            let len = 10 + usize::from(pad);
+            let mut packet = kind.build(&vec![0x77; len], 6, u32::from(pad) + 1);
+            let layer = &mut packet.layers[0];
+            let end = layer.esp.as_ref().unwrap().end - kind.esp_oracle().unwrap().icv_length();
+            let text = &mut packet.bytes[layer.payload..end];
+            let carried = text.len() - 2 - usize::from(pad);
+            ipsec::write_trailer(text, carried, 6).unwrap();
+            layer.header.pad_length = pad;
+            pair.carry(&packet, &handles);
+            let mut list = packet.list(&handles);
+            list.oob.set_header_transmit(ndis::HeaderTransmit { pad_length: pad ^ 1, ..packet.layers[0].header });
+            assert_eq!(pair.sender.send_one(list).0.status, Status::FAILURE, "what is said of it has to be so");
+        }
+    }
+}

@@ -438,8 +438,9 @@ fn built_like(built: &Built, wire: &[u8]) -> Built {
 
 const FORMS: [(bool, bool, bool); 4] = [(false, false, false), (true, false, true), (false, true, true), (true, true, false)];
 
+/// what is not authentic comes back bit for bit, and nothing of it is in clear.
 #[test]
-fn every_damage_has_its_verdict_and_leaves_the_bytes_before_the_step_that_failed() {
+fn r_04_every_damage_has_its_verdict_and_leaves_the_bytes_before_the_step_that_failed() {
     for case in cases() {
         for form in FORMS {
             check(&case, form);

@@ -87,13 +87,13 @@ impl<'a, P: Provider> Sender<'a, P> {
     /// The header that the bundle's packets begin with, where that portion has it.
     #[inline(always)]
     fn ipsec_header(&self, sa: &Sa<P>, portion: &Portion, position: Position) -> Result<IpsecHeader, SendFailure> {
-        if portion.fragment {
+        if portion.fragment() {
             return Err(SendFailure::Fragment);
         }
-        if portion.extras && !self.word.extras(portion.version) {
+        if portion.extras() && !self.word.extras(portion.version()) {
             return Err(SendFailure::OutsideCapabilities);
         }
-        let version_fits = sa.ipv6 == (portion.version == IpVersion::V6);
+        let version_fits = sa.ipv6 == (portion.version() == IpVersion::V6);
         let ipsec = portion.ipsec.filter(|ipsec| version_fits && ipsec.operation() == sa.operation()).ok_or(SendFailure::HeaderMismatch)?;
         if ipsec.udp_port().is_some() != sa.in_udp(position) {
             return Err(SendFailure::HeaderMismatch);
@@ -118,7 +118,7 @@ impl<'a, P: Provider> Sender<'a, P> {
         // What the tunnel carries is found by parsing (OV2-OOB-3).
         let inside = frame.get(protected.payload.clone()).ok_or(SendFailure::Lengths)?;
         let portion = Portion::parse(inside, |_| bundles.first.in_udp(Position::Inner)).ok_or(SendFailure::Malformed)?;
-        if IpProtocol(protected.next_header) != portion.version.protocol() {
+        if IpProtocol(protected.next_header) != portion.version().protocol() {
             return Err(SendFailure::HeaderMismatch);
         }
         // Only ESP can hide how long the packet in it is (RFC 4303 section 2.7).

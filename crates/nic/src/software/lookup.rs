@@ -40,7 +40,7 @@ impl<'a, P: Provider> Finder<'a, P> {
     /// Whether a portion lies within the capabilities (OV2-RECV-4).
     #[inline]
     pub(super) const fn within_capabilities(&self, portion: &Portion) -> bool {
-        !portion.fragment && (!portion.extras || self.word.extras(portion.version))
+        !portion.fragment() && (!portion.extras() || self.word.extras(portion.version()))
     }
 
     /// The bundle of the portion `bytes`, whose IPsec header is `header`.

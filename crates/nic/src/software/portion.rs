@@ -70,21 +70,47 @@ impl IpsecHeader {
     }
 }
 
-/// What a NIC sees of an IP packet's headers. All of it lies within the bytes.
+/// What a NIC sees of an IP packet's headers. All of it lies within the bytes. A word each, as in [`IpsecHeader`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Portion {
-    pub(super) version: IpVersion,
     /// Length of the IP packet, in bytes.
     pub(super) total_len: usize,
     /// The outermost IPsec header, if it can be found.
     pub(super) ipsec: Option<IpsecHeader>,
-    /// IPv4 options, or IPv6 extension headers before the IPsec header.
-    pub(super) extras: bool,
-    /// The packet is a fragment; an atomic one (RFC 6946) is none.
-    pub(super) fragment: bool,
+    /// [`Self::V6`], [`Self::EXTRAS`], [`Self::FRAGMENT`].
+    traits: usize,
 }
 
 impl Portion {
+    const V6: usize = 1;
+    const EXTRAS: usize = 1 << 1;
+    const FRAGMENT: usize = 1 << 2;
+
+    #[inline(always)]
+    const fn new(version: IpVersion, total_len: usize, ipsec: Option<IpsecHeader>, extras: bool, fragment: bool) -> Self {
+        let v6 = if matches!(version, IpVersion::V6) { Self::V6 } else { 0 };
+        let extras = if extras { Self::EXTRAS } else { 0 };
+        Self { total_len, ipsec, traits: v6 | extras | if fragment { Self::FRAGMENT } else { 0 } }
+    }
+
+    /// IP version.
+    #[inline]
+    pub(super) const fn version(&self) -> IpVersion {
+        if self.traits & Self::V6 == 0 { IpVersion::V4 } else { IpVersion::V6 }
+    }
+
+    /// Whether there are IPv4 options, or IPv6 extension headers before the IPsec header.
+    #[inline]
+    pub(super) const fn extras(&self) -> bool {
+        self.traits & Self::EXTRAS != 0
+    }
+
+    /// Whether the packet is a fragment; an atomic one (RFC 6946) is none.
+    #[inline]
+    pub(super) const fn fragment(&self) -> bool {
+        self.traits & Self::FRAGMENT != 0
+    }
+
     /// Reads the IP packet at the start of `bytes`; `None` if it is malformed or cut. `carries_esp`: whether UDP to that port is to be looked into for ESP.
     // Inlined whole, so that what was read goes from registers to where it is wanted: many small fields that are copied by wide loads stall on their stores.
     #[inline(always)]
@@ -100,7 +126,7 @@ impl Portion {
         let packet = Ipv4Packet::new(bytes).ok()?;
         let (offset, total_len, fragment) = (packet.header_len(), packet.total_len(), packet.is_fragment());
         let ipsec = ipsec_header(packet.protocol(), bytes, offset, total_len, fragment, carries_esp);
-        Some(Self { version: IpVersion::V4, total_len, ipsec, extras: offset > IpVersion::V4.header_len(), fragment })
+        Some(Self::new(IpVersion::V4, total_len, ipsec, offset > IpVersion::V4.header_len(), fragment))
     }
 
     #[inline]
@@ -109,7 +135,7 @@ impl Portion {
         let (version, total_len) = (IpVersion::V6, packet.total_len());
         if packet.next_header() == IpProtocol::AH || !packet.next_header().is_ipv6_extension() {
             let ipsec = ipsec_header(packet.next_header(), bytes, version.header_len(), total_len, false, carries_esp);
-            return Some(Self { version, total_len, ipsec, extras: false, fragment: false });
+            return Some(Self::new(version, total_len, ipsec, false, false));
         }
         Self::parse_v6_chain(bytes, carries_esp)
     }
@@ -123,7 +149,7 @@ impl Portion {
         } else {
             ipsec_header(parsed.protocol(), bytes, parsed.header_len(), parsed.total_len(), fragment, carries_esp)
         };
-        Some(Self { version: IpVersion::V6, total_len: parsed.total_len(), ipsec, extras: parsed.has_options_or_extensions(), fragment })
+        Some(Self::new(IpVersion::V6, parsed.total_len(), ipsec, parsed.has_options_or_extensions(), fragment))
     }
 }
 

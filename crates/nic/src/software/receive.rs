@@ -128,14 +128,14 @@ impl<'a, P: Provider> Receiver<'a, P> {
         let Some(bytes) = frame.get(l3_offset..) else { return };
         let Some(portion) = self.finder.parse(bytes) else { return };
         let Some(header) = portion.ipsec else { return };
-        if !self.finder.word.receives(portion.version) {
+        if !self.finder.word.receives(portion.version()) {
             return;
         }
         if !self.finder.within_capabilities(&portion) {
             left.outside_capabilities += 1;
             return;
         }
-        match self.finder.find(bytes, portion.version, header, Position::Outer) {
+        match self.finder.find(bytes, portion.version(), header, Position::Outer) {
             Hit::Nobody => left.no_sa += 1,
             Hit::Outside => left.outside_capabilities += 1,
             Hit::Unfit(sa, status) => report_failure(&mut list.oob, sa, Position::Outer, status),
@@ -175,7 +175,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
         if !self.finder.within_capabilities(&portion) || outer.udp && header.udp_port().is_some() {
             return None;
         }
-        let (sa, fit) = match self.finder.find(bytes, portion.version, header, Position::Inner) {
+        let (sa, fit) = match self.finder.find(bytes, portion.version(), header, Position::Inner) {
             Hit::Nobody | Hit::Outside => return None,
             Hit::Unfit(sa, status) => (sa, Err((sa, status))),
             Hit::Fit(sa) => (sa, Ok(())),
