@@ -1,11 +1,11 @@
 //! What is tried: SAs, in the words of both sides.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use ipsec::{Authentication, Encryption};
 use ndis::{Direction, Operation};
-use packet::{IpAddress, IpProtocol, IpVersion, Spi};
+use packet::{IpAddress, IpProtocol, IpVersion, Spi, UDP_ESP_PORT};
 use secret::SecretBytes;
 use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow, UdpEncapsulation};
 
@@ -23,6 +23,11 @@ impl Suite {
     /// A combined mode.
     pub(crate) const fn combined(encryption: Encryption, icv_length: u8) -> Self {
         Self { encryption, icv_length, authentication: Authentication::None }
+    }
+
+    /// Encryption that nothing authenticates.
+    pub(crate) fn is_bare(self) -> bool {
+        !self.encryption.is_combined() && self.authentication == Authentication::None
     }
 
     /// Encryption, then authentication.
@@ -50,6 +55,15 @@ impl Suite {
     }
 }
 
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.encryption, self.authentication) {
+            (encryption, _) if encryption.is_combined() => write!(f, "{encryption} with an ICV of {}", self.icv_length),
+            (encryption, authentication) => write!(f, "{encryption} and {authentication}"),
+        }
+    }
+}
+
 /// An authentication algorithm as `ip xfrm state add` has it.
 fn auth(authentication: Authentication, key: &[u8]) -> String {
     let (name, bits) = match authentication {
@@ -72,7 +86,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// IPsec headers of one mode: ESP, AH, or AH in front of ESP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Bundle {
     pub(crate) esp: Option<Suite>,
     pub(crate) ah: Option<Authentication>,
@@ -83,6 +97,30 @@ pub(crate) struct Bundle {
 impl Bundle {
     pub(crate) const fn esp(suite: Suite) -> Self {
         Self { esp: Some(suite), ah: None, udp: false }
+    }
+
+    pub(crate) const fn esp_in_udp(suite: Suite) -> Self {
+        Self { esp: Some(suite), ah: None, udp: true }
+    }
+
+    pub(crate) const fn ah(authentication: Authentication) -> Self {
+        Self { esp: None, ah: Some(authentication), udp: false }
+    }
+
+    pub(crate) const fn ah_esp(authentication: Authentication, suite: Suite) -> Self {
+        Self { esp: Some(suite), ah: Some(authentication), udp: false }
+    }
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(authentication) = self.ah {
+            write!(f, "AH with {authentication}{}", if self.esp.is_some() { " over " } else { "" })?;
+        }
+        if let Some(suite) = self.esp {
+            write!(f, "ESP with {suite}{}", if self.udp { " in UDP" } else { "" })?;
+        }
+        Ok(())
     }
 }
 
@@ -100,10 +138,16 @@ pub(crate) struct Case {
     /// The sequence number that both sides used last.
     pub(crate) last: u64,
     pub(crate) replay_window: u32,
+    /// UDP around ESP has other source ports than 4500, as a NAT makes them.
+    pub(crate) translated: bool,
+    /// IKE messages go to port 4500 as well, in clear.
+    pub(crate) ike: bool,
     /// AH of IPv4 is 4-byte aligned, as RFC 4302 has it; Linux does it only if told.
     pub(crate) align4: bool,
     /// Padding and dummy packets of this side.
     pub(crate) traffic_flow: TrafficFlow,
+    /// The contract has no word for it, so that the transport does at least a part itself.
+    pub(crate) software: bool,
     /// What is in the packets that this side sends besides.
     pub(crate) dress: Dress,
     /// What the guest's have: options of its program.
@@ -145,13 +189,23 @@ impl Case {
             esn: false,
             last: 0,
             replay_window: 64,
+            translated: false,
+            ike: false,
             align4: false,
             traffic_flow: TrafficFlow::NONE,
+            software: false,
             dress: Dress::Plain,
             guest_dress: "",
             sizes: &[0, 1, 56, 1000, 1300],
             patience: Duration::from_secs(4),
         }
+    }
+
+    /// Transport mode inside a tunnel.
+    pub(crate) fn nested(name: impl Into<String>, (version, inner): (IpVersion, IpVersion), transport: Bundle, tunnel: Bundle) -> Self {
+        // Linux makes no packets above IPv6's least MTU of these when the tunnel is IPv6 and carries IPv4, and fragments of ESP are not opened here.
+        let sizes = &[0, 1, 56, 500, 1000];
+        Self { inner, transport: Some(transport), sizes, ..Self::new(name, Mode::Tunnel, version, tunnel) }
     }
 
     /// The two ends of the wire.
@@ -243,7 +297,7 @@ impl Case {
                     format!("replay-seq {low} replay-oseq {low}{high}")
                 };
                 let any = if self.version == IpVersion::V4 { "0.0.0.0" } else { "::" };
-                let encapsulation = if layer.udp { format!("encap espinudp 4500 4500 {any}") } else { String::new() };
+                let encapsulation = if layer.udp { format!("encap espinudp {} {UDP_ESP_PORT} {any}", self.ports(from)) } else { String::new() };
                 writeln!(
                     script,
                     "xfrm state add src {source} dst {destination} proto {} spi {} reqid {} mode {} replay-window {} {numbers} {flags} {algorithm} {encapsulation}",
@@ -256,10 +310,19 @@ impl Case {
                 .unwrap();
             }
         }
-        for (from, direction) in [(From::Us, "in"), (From::Guest, "out")] {
-            let (source, destination) = between(self.ends(), from);
-            write!(script, "xfrm policy add src {source} dst {destination} dir {direction} priority 100").unwrap();
-            for layer in self.layers() {
+        // Linux also checks the UDP packets that ESP is in by policy, and in what they came.
+        let in_udp = self.layers().iter().position(|layer| layer.udp);
+        let policies = [Some((0, String::new())), in_udp.map(|number| (number + 1, format!("proto 17 dport {UDP_ESP_PORT}")))];
+        for ((from, direction), (first, selector)) in
+            [(From::Us, "in"), (From::Guest, "out")].into_iter().flat_map(|way| policies.iter().flatten().map(move |policy| (way, policy)))
+        {
+            let own = &self.layers()[*first..];
+            // With nothing around it, UDP goes between the ends of the wire.
+            let ends = if self.tunnel.is_some() && own.is_empty() { self.outer_ends() } else { self.ends() };
+            let (source, destination) = between(ends, from);
+            let priority = 100 - first;
+            write!(script, "xfrm policy add src {source} dst {destination} {selector} dir {direction} priority {priority}").unwrap();
+            for layer in own {
                 let (source, destination) = between(layer.ends, from);
                 write!(
                     script,
@@ -275,13 +338,13 @@ impl Case {
         script
     }
 
-    /// What this side's host is told: bundles in the order in which they are to be added, and whether a policy of its own leads to each.
-    pub(crate) fn our_sas(&self) -> Vec<(SaParameters, bool)> {
+    /// What this side's host is told.
+    pub(crate) fn our_sas(&self) -> Vec<SaParameters> {
         let layers = self.layers();
+        let nested = self.tunnel.is_some() && self.transport.is_some();
         let mut sas = Vec::new();
         for from in [From::Us, From::Guest] {
             let way = if from == From::Us { "out" } else { "in" };
-            // The tunnel first: a transport bundle names it.
             for (bundle, mode) in [(self.tunnel, Mode::Tunnel), (self.transport, Mode::Transport)] {
                 let Some(bundle) = bundle else { continue };
                 let ends = if mode == Mode::Tunnel { self.outer_ends() } else { self.ends() };
@@ -291,31 +354,39 @@ impl Case {
                     From::Us => (ends.ours, ends.guests, Selector::between(inner.ours, inner.guests)),
                     From::Guest => (ends.guests, ends.ours, Selector::between(inner.guests, inner.ours)),
                 };
-                let inside = (mode == Mode::Transport && self.tunnel.is_some()).then(|| format!("tunnel-{way}"));
-                let parameters = SaParameters {
+                sas.push(SaParameters {
                     name: format!("{}-{way}", self::mode(mode)),
                     direction: if from == From::Us { Direction::Outbound } else { Direction::Inbound },
                     mode,
                     source,
                     destination,
                     associations: own.map(|layer| layer.association(from, self)).collect(),
-                    selectors: vec![selector],
+                    // A tunnel with a transport bundle inside has nothing else to carry.
+                    selectors: if nested && mode == Mode::Tunnel { vec![] } else { vec![selector] },
                     replay_window: self.replay_window,
                     iv_mask: 0x5eed_0000_1234,
-                    udp_encapsulation: bundle.udp.then_some(UdpEncapsulation { source_port: 4500, destination_port: 4500 }),
-                    inside,
+                    udp_encapsulation: bundle.udp.then_some(UdpEncapsulation { source_port: self.ports(from), destination_port: UDP_ESP_PORT }),
+                    inside: (nested && mode == Mode::Transport).then(|| format!("tunnel-{way}")),
                     ah_alignment: (bundle.ah.is_some() && ends.ours.is_v4() && !self.align4).then_some(8),
-                    traffic_flow: self.traffic_flow,
-                    allow_unauthenticated: bundle.ah.is_some(),
+                    traffic_flow: if from == From::Us { self.traffic_flow } else { TrafficFlow::NONE },
+                    allow_unauthenticated: bundle.esp.is_some_and(Suite::is_bare),
                     allow_reserved_spi: false,
                     soft_limits: Limits::NONE,
                     hard_limits: Limits::NONE,
                     offload: OffloadPolicy::Prefer,
-                };
-                sas.push((parameters, mode == Mode::Transport || self.transport.is_none()));
+                });
             }
         }
         sas
+    }
+
+    /// The source port of UDP around ESP.
+    fn ports(&self, from: From) -> u16 {
+        match (self.translated, from) {
+            (false, _) => UDP_ESP_PORT,
+            (true, From::Us) => 40_001,
+            (true, From::Guest) => 40_002,
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use packet::{
-    EtherType, EthernetFrame, EthernetRepr, IcmpRepr, IpAddress, IpProtocol, IpVersion, Ipv4Repr, Ipv6Repr, MacAddress, ParsedIp, UdpEncapsulated, UdpRepr,
-    checksum, icmpv4, icmpv6,
+    EtherType, EthernetFrame, EthernetRepr, IcmpRepr, IpAddress, IpProtocol, IpVersion, Ipv4Repr, Ipv6Repr, MacAddress, NON_ESP_MARKER, ParsedIp, UDP_ESP_PORT,
+    UdpEncapsulated, UdpRepr, checksum, icmpv4, icmpv6,
 };
 
 use crate::guest::GUEST_MAC;
@@ -48,35 +48,48 @@ pub(crate) enum Dress {
     Atomic,
 }
 
-/// An echo request, or a datagram to the echo port.
+/// What the guest answers with the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Question {
+    /// An echo request.
     Ping { number: u16, size: usize },
+    /// A datagram to the echo port.
     Udp { number: u16, size: usize },
+    /// What is not ESP on the port of ESP in UDP.
+    Ike,
 }
 
 impl Question {
     fn payload(self) -> Vec<u8> {
-        let (Self::Ping { number, size } | Self::Udp { number, size }) = self;
-        CANARIES[0].iter().cycle().take(size).map(|byte| byte.wrapping_add(if size < 32 { number as u8 } else { 0 })).collect()
+        match self {
+            Self::Ping { number, size } | Self::Udp { number, size } => {
+                CANARIES[0].iter().cycle().take(size).map(|byte| byte.wrapping_add(if size < 32 { number as u8 } else { 0 })).collect()
+            }
+            Self::Ike => [&NON_ESP_MARKER[..], b"not really an IKE message"].concat(),
+        }
     }
 
     /// The frame that asks.
     pub(crate) fn frame(self, ends: Ends, dress: Dress) -> Vec<u8> {
-        let (Self::Ping { size, .. } | Self::Udp { size, .. }) = self;
-        let mut segment = vec![0; 8 + size];
+        let payload = self.payload();
+        let mut segment = vec![0; 8];
         let version = ends.ours.version();
+        let udp = |src_port, dst_port| UdpRepr { src_port, dst_port, payload_len: payload.len() };
         let protocol = match self {
             Self::Ping { number, .. } => {
                 IcmpRepr::echo(version, false, ECHO_IDENTIFIER, number).emit(&mut segment).unwrap();
                 if version == IpVersion::V4 { IpProtocol::ICMP } else { IpProtocol::ICMPV6 }
             }
             Self::Udp { number, .. } => {
-                UdpRepr { src_port: ASKING_PORT + number, dst_port: ECHO_PORT, payload_len: size }.emit(&mut segment).unwrap();
+                udp(ASKING_PORT + number, ECHO_PORT).emit(&mut segment).unwrap();
+                IpProtocol::UDP
+            }
+            Self::Ike => {
+                udp(UDP_ESP_PORT, UDP_ESP_PORT).emit(&mut segment).unwrap();
                 IpProtocol::UDP
             }
         };
-        segment[8..].copy_from_slice(&self.payload());
+        segment.extend_from_slice(&payload);
         frame(ends.ours, ends.guests, protocol, segment, dress)
     }
 }
@@ -86,20 +99,18 @@ impl Question {
 pub(crate) enum Heard {
     /// It asks; this frame answers it.
     Question(Vec<u8>),
-    /// It answers what was asked with this number; whether it says what it must is looked at by [`Heard::answers`].
-    Answer { ping: bool, number: u16, payload: Vec<u8> },
+    /// It answers: a ping of this number (or a datagram from the port of this number), with this.
+    Answer { ping: Option<u16>, port: Option<u16>, payload: Vec<u8> },
     /// Something else.
     Other,
 }
 
 impl Heard {
     /// What the packet in an Ethernet frame says.
-    pub(crate) fn new(frame: &[u8], ends: Ends) -> Self {
+    pub(crate) fn new(frame: &[u8], ends: [Ends; 2]) -> Self {
         let Some(bytes) = ip(frame) else { return Self::Other };
         let Ok(parsed) = ParsedIp::parse(bytes) else { return Self::Other };
-        if (parsed.src(), parsed.dst()) != (ends.guests, ends.ours) {
-            return Self::Other;
-        }
+        let Some(ends) = ends.into_iter().find(|ends| (parsed.src(), parsed.dst()) == (ends.guests, ends.ours)) else { return Self::Other };
         let segment = parsed.payload(bytes);
         if checksum::verify_segment(parsed.src(), parsed.dst(), parsed.protocol(), segment) != Ok(Some(checksum::ChecksumVerdict::Good)) {
             return Self::Other;
@@ -114,10 +125,10 @@ impl Heard {
                 answer[2..4].copy_from_slice(&segment[..2]);
             }
             (IpProtocol::ICMP, icmpv4::ECHO_REPLY) | (IpProtocol::ICMPV6, icmpv6::ECHO_REPLY) if word(4) == ECHO_IDENTIFIER => {
-                return Self::Answer { ping: true, number: word(6), payload: segment[8..].to_vec() };
+                return Self::Answer { ping: Some(word(6)), port: None, payload: segment[8..].to_vec() };
             }
-            (IpProtocol::UDP, _) if word(0) == ECHO_PORT && word(2) >= ASKING_PORT => {
-                return Self::Answer { ping: false, number: word(2) - ASKING_PORT, payload: segment[8..].to_vec() };
+            (IpProtocol::UDP, _) if word(0) == ECHO_PORT || word(0) == UDP_ESP_PORT => {
+                return Self::Answer { ping: None, port: Some(word(2)), payload: segment[8..].to_vec() };
             }
             _ => return Self::Other,
         }
@@ -126,11 +137,13 @@ impl Heard {
 
     /// Whether it is the answer to this question.
     pub(crate) fn answers(&self, question: Question) -> bool {
-        let Self::Answer { ping, number, payload } = self else { return false };
-        match question {
-            Question::Ping { number: asked, .. } => *ping && asked == *number && *payload == question.payload(),
-            Question::Udp { number: asked, .. } => !*ping && asked == *number && *payload == question.payload(),
-        }
+        let Self::Answer { ping, port, payload } = self else { return false };
+        let wanted = match question {
+            Question::Ping { number, .. } => (Some(number), None),
+            Question::Udp { number, .. } => (None, Some(ASKING_PORT + number)),
+            Question::Ike => (None, Some(UDP_ESP_PORT)),
+        };
+        (*ping, *port) == wanted && *payload == question.payload()
     }
 }
 
@@ -157,7 +170,7 @@ pub(crate) fn seen(frame: &[u8]) -> Seen {
     let payload = parsed.payload(bytes);
     match parsed.protocol() {
         protocol @ (IpProtocol::ESP | IpProtocol::AH) => Seen::Protected { protocol, in_udp: false },
-        IpProtocol::UDP if parsed.ports().is_some_and(|(source, destination)| source == 4500 || destination == 4500) => {
+        IpProtocol::UDP if parsed.ports().is_some_and(|(source, destination)| source == UDP_ESP_PORT || destination == UDP_ESP_PORT) => {
             match UdpEncapsulated::parse(payload.get(8..).unwrap_or_default()) {
                 Ok(UdpEncapsulated::Esp(_)) => Seen::Protected { protocol: IpProtocol::ESP, in_udp: true },
                 Ok(UdpEncapsulated::Ike(_) | UdpEncapsulated::Keepalive) => Seen::Ike,
