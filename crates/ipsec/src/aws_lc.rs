@@ -164,14 +164,14 @@ impl Cipher for Cbc {
 }
 
 /// HMAC with SHA of the library: a context that has the key's blocks behind it, and that each packet starts from. MD5 is RustCrypto's.
-enum Hmac {
+pub(crate) enum Hmac {
     Sha { keyed: Box<hmac::Key>, icv_length: usize },
     Portable(mac::Hmac),
 }
 
 impl Hmac {
     /// `None` for what is no HMAC. The key's length is checked by the caller.
-    fn new(algorithm: Authentication, key: &[u8]) -> Option<Self> {
+    pub(crate) fn new(algorithm: Authentication, key: &[u8]) -> Option<Self> {
         let native = match algorithm {
             Authentication::HmacSha1 => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
             Authentication::HmacSha256 => hmac::HMAC_SHA256,

@@ -129,6 +129,9 @@ pub use replay::{Replay, ReplayWindow, WindowError};
 #[cfg(test)]
 mod contract_tests;
 
+#[cfg(test)]
+mod mac_tests;
+
 // What the fuzz target checks calls the crate by its name.
 #[cfg(test)]
 extern crate self as ipsec;

@@ -1,8 +1,8 @@
-//! ESP SAs: what makes one, what a packet must be, what a changed packet comes to.
+//! ESP with AES-GCM: what stands where, by the letter of RFC 4106; and that no key is ever shown. `suites/` holds every suite to what they share.
 
 use ipsec::{
-    Aad, AesKeySize, Authentication, AwsLc, Crypto, Data, ESP_HEADER_LENGTH, Encryption, EspError, EspParameters, EspSa, KeyParameters, Provider, RustCrypto,
-    SaError, Scratch, SealJob, Verdict, padding_for, read_trailer, write_trailer,
+    Aad, AesKeySize, AuthJob, Authentication, AwsLc, Crypto, Data, Encryption, EspError, EspParameters, EspSa, KeyParameters, Provider, RustCrypto, SaError,
+    Scratch, SealJob, Suite, Verdict, read_trailer, write_trailer,
 };
 use proptest::prelude::*;
 use secret::SecretBytes;
@@ -67,60 +67,6 @@ fn open<P: Provider>(provider: &P, sa: &EspSa<P>, sequence: u64, esp: &mut [u8])
     let mut jobs = [sa.open_job(esp, sequence).unwrap()];
     provider.open(&mut jobs, &mut Scratch::new());
     jobs[0].verdict
-}
-
-#[test]
-fn a_key_is_cipher_key_and_salt_and_nothing_else() {
-    for encryption in GCM {
-        let mut parameters = Parameters::new(encryption, 16, false, 0);
-        for length in (0..=80).filter(|&length| length != encryption.key_length()) {
-            parameters.key = SecretBytes::from(vec![1; length]);
-            let error = parameters.build(&AwsLc).unwrap_err();
-            assert_eq!(error, SaError::EncryptionKeyLength { algorithm: encryption, expected: encryption.key_length(), salt: 4, found: length });
-        }
-    }
-    let mut parameters = Parameters::new(GCM[0], 16, false, 0);
-    parameters.key = SecretBytes::from(vec![1; 16]);
-    let text = parameters.build(&AwsLc).unwrap_err().to_string();
-    assert_eq!(text, "aes-gcm-128 takes a key of 20 bytes (with 4 bytes of salt at the end), 16 were given");
-}
-
-#[test]
-fn icv_lengths_are_those_of_the_algorithm() {
-    for encryption in GCM {
-        for icv_length in 0..=300 {
-            let sa = Parameters::new(encryption, icv_length, false, 0).build(&AwsLc);
-            match icv_length {
-                8 | 12 | 16 => {
-                    let sa = sa.unwrap();
-                    assert_eq!((sa.icv_length(), sa.iv_length(), sa.alignment(), sa.encryption(), sa.esn()), (icv_length, 8, 4, encryption, false));
-                }
-                found => assert_eq!(sa.unwrap_err(), SaError::IcvLength { algorithm: encryption, expected: &[16, 12, 8], found }),
-            }
-        }
-    }
-}
-
-#[test]
-fn sizes_fit_together() {
-    for icv_length in [16, 12, 8] {
-        let sa = Parameters::new(GCM[0], icv_length, false, 0).build(&AwsLc).unwrap();
-        let smallest = ESP_HEADER_LENGTH + 8 + 4 + icv_length;
-        for payload in 0..300 {
-            let length = payload + sa.overhead(payload);
-            assert_eq!(sa.pad_length(payload), padding_for(payload, 4));
-            assert_eq!(length, 16 + payload + usize::from(sa.pad_length(payload)) + 2 + icv_length);
-            assert_eq!(sa.text(length).unwrap(), 16..length - icv_length);
-            assert_eq!(sa.text(length).unwrap().len() % 4, 0);
-            let most = sa.max_payload(length).unwrap();
-            assert!(most >= payload && most + sa.overhead(most) == length);
-            assert!(most + 1 + sa.overhead(most + 1) > length);
-        }
-        for length in 0..smallest {
-            assert_eq!(sa.max_payload(length), None, "{length}");
-        }
-        assert_eq!(sa.max_payload(smallest), Some(2));
-    }
 }
 
 #[test]
@@ -272,43 +218,80 @@ proptest! {
 
 #[test]
 fn nothing_that_holds_a_key_formats_a_byte_of_it() {
-    // One digit and one letter each in hexadecimal, so that no word of an output looks like one.
-    const CANARY: [u8; 20] = [0xC0, 0xD1, 0xE7, 0xA5, 0x9E, 0xB7, 0x9C, 0xF3, 0xC9, 0xD4, 0xE9, 0xA7, 0x9D, 0xB3, 0xF5, 0xC3, 0xD7, 0xE3, 0xA9, 0x9F];
-    let mut parameters = Parameters::new(GCM[0], 16, false, 0);
-    parameters.key = SecretBytes::copy_from_slice(&CANARY);
-    let borrowed = EspParameters {
-        encryption: GCM[0],
-        encryption_key: &parameters.key,
-        icv_length: 16,
-        authentication: Authentication::None,
-        authentication_key: &parameters.key,
-        allow_unauthenticated: false,
-        extended_sequence_numbers: false,
-        iv_mask: 0,
-    };
-    let canary = |icv_length| KeyParameters::combined(GCM[0], &CANARY[..16], icv_length);
-    let mut outputs = vec![format!("{borrowed:?}"), format!("{borrowed:x?}")];
-    for icv_length in [16, 12, 8] {
-        let (aws, rust) = (AwsLc.key(&canary(icv_length)).unwrap(), RustCrypto.key(&canary(icv_length)).unwrap());
-        outputs.extend([format!("{aws:?}"), format!("{aws:x?}"), format!("{aws:#?}"), format!("{rust:?}"), format!("{rust:x?}"), format!("{rust:#?}")]);
-        parameters.icv_length = icv_length;
-        for provider in Crypto::ALL {
-            let key = provider.key(&canary(icv_length)).unwrap();
-            let sa = parameters.build(&provider).unwrap();
-            let (mut text, mut tag) = (CANARY, [0; 16]);
-            let job = SealJob::new(&key, [0; 12], Aad::esp([0; 4], 0, false), Data::InPlace(&mut text), &mut tag);
-            outputs.extend([format!("{key:?}"), format!("{key:x?}"), format!("{sa:?}"), format!("{sa:x?}"), format!("{sa:#?}"), format!("{job:?}")]);
-            outputs.push(format!("{:x?}", job.data));
+    // One digit and one letter each in hexadecimal, so that no word of an output looks like one; and no number of bits.
+    const CANARY: [u8; 20] = [0xC2, 0xD1, 0xE7, 0xA8, 0x9E, 0xB7, 0x9C, 0xF3, 0xC9, 0xD4, 0xE9, 0xA7, 0x9D, 0xB3, 0xF5, 0xC3, 0xD7, 0xE3, 0xA9, 0x9F];
+    let canary = |length: usize| SecretBytes::from(CANARY.into_iter().cycle().take(length).collect::<Vec<_>>());
+    let mut outputs = Vec::new();
+    let mut note = |item: &dyn core::fmt::Debug| outputs.extend([format!("{item:?}"), format!("{item:x?}"), format!("{item:X?}"), format!("{item:#?}")]);
+    for suite in Suite::all() {
+        let (encryption, authentication) = (suite.encryption(), suite.authentication());
+        let (encryption_key, authentication_key) = (canary(encryption.key_length()), canary(authentication.key_length()));
+        for &icv_length in suite.icv_lengths() {
+            let parameters = EspParameters {
+                encryption,
+                encryption_key: &encryption_key,
+                icv_length,
+                authentication,
+                authentication_key: &authentication_key,
+                allow_unauthenticated: true,
+                extended_sequence_numbers: true,
+                iv_mask: 0,
+            };
+            let keys = KeyParameters {
+                encryption,
+                encryption_key: &encryption_key.expose()[..encryption.cipher_key_length()],
+                authentication,
+                authentication_key: &authentication_key.expose()[..authentication.mac_key_length()],
+                icv_length,
+            };
+            note(&parameters);
+            note(&keys);
+            note(&AwsLc.key(&keys).unwrap());
+            note(&RustCrypto.key(&keys).unwrap());
+            for provider in Crypto::ALL {
+                let key = provider.key(&keys).unwrap();
+                note(&key);
+                note(&EspSa::new(&provider, &parameters).unwrap());
+                let (mut text, mut tag) = (canary(48).expose().to_vec(), vec![0; icv_length]);
+                let job = SealJob::new(&key, [0; 12], Aad::esp([0; 4], 0, false), Data::InPlace(&mut text), &mut tag);
+                note(&job.data);
+                note(&job);
+            }
+            let short = EspParameters { encryption_key: &canary(5), ..parameters };
+            note(&EspSa::new(&AwsLc, &short).unwrap_err());
+            outputs_of_errors(&mut note, &keys);
         }
     }
-    parameters.key = SecretBytes::copy_from_slice(&CANARY[1..]);
-    let error = parameters.build(&AwsLc).unwrap_err();
-    outputs.extend([format!("{error}"), format!("{error:?}")]);
+    for algorithm in &Authentication::ALL[1..] {
+        let key = canary(algorithm.mac_key_length());
+        note(&AwsLc.auth_key(*algorithm, key.expose()).unwrap());
+        note(&RustCrypto.auth_key(*algorithm, key.expose()).unwrap());
+        let key = Crypto::default().auth_key(*algorithm, key.expose()).unwrap();
+        note(&key);
+        note(&AuthJob::new(&key, [0; 12], [&CANARY, &CANARY, &CANARY]));
+    }
+    note(&ipsec::iv::CbcIvs::new(&CANARY));
+    assert!(outputs.len() > 1000);
     for output in outputs {
         for byte in CANARY {
             for spelling in [format!("{byte:02x}"), format!("{byte:02X}"), format!("{byte}")] {
                 assert!(!output.contains(&spelling), "{spelling} in {output}");
             }
         }
+    }
+}
+
+/// What is wrong with a key is told without it.
+fn outputs_of_errors(note: &mut dyn FnMut(&dyn core::fmt::Debug), keys: &KeyParameters<'_>) {
+    let longer = |key: &[u8]| [key, &[0xC2]].concat();
+    let (encryption_key, authentication_key) = (longer(keys.encryption_key), longer(keys.authentication_key));
+    for wrong in [
+        KeyParameters { encryption_key: &encryption_key, ..*keys },
+        KeyParameters { authentication_key: &authentication_key, ..*keys },
+        KeyParameters { icv_length: 7, ..*keys },
+    ] {
+        let error = AwsLc.key(&wrong).unwrap_err();
+        note(&error);
+        note(&error.to_string());
     }
 }

@@ -19,7 +19,7 @@ struct Vector {
 }
 
 #[rustfmt::skip]
-const VECTORS: [Vector; 14] = [
+const VECTORS: [Vector; 16] = [
     Vector {
         size: AesKeySize::Aes128, key: "4c80cdefbb5d10da906ac73c3613a634", salt: "2e443b68",
         spi: "00004321", sequence: "8765432100000000", iv: "4956ed7e3b244cfe",
@@ -117,6 +117,20 @@ const VECTORS: [Vector; 14] = [
         plaintext: "45000030da3a00008001df3bc0a80005c0a800010800c6cd020007006162636465666768696a6b6c6d6e6f707172737401020201",
         ciphertext: "f97ab2aa356d8edce17644ac8c78e25dd24dedbb29ebf1b64a274b39b49c3a864cd3d78ca4ae68a32b42458fb57dbe821dcc63b9",
         icv: "d0937ba2945f669368661a329fb4c053",
+    },
+    Vector {
+        size: AesKeySize::Aes128, key: "3de09874b388e6491988d0c3607eae1f", salt: "57690e43",
+        spi: "3f7ef642", sequence: "1010101010101010", iv: "4e280000a2fca1a3",
+        plaintext: "45000030da3a00008001df3bc0a80005c0a800010800c6cd020007006162636465666768696a6b6c6d6e6f707172737401020201",
+        ciphertext: "fba2caa8c6c5f9f0f22ca54a061210ad3f6e5791cf1aca210d117cec9c35791765acbd8701ad79845bf9fe3fba487bc963219306",
+        icv: "84eecadb56912546e7a95c9740d7cb05",
+    },
+    Vector {
+        size: AesKeySize::Aes128, key: "4c80cdefbb5d10da906ac73c3613a634", salt: "22433c64",
+        spi: "00004321", sequence: "8765432100000007", iv: "4855ec7d3a234bfd",
+        plaintext: "0800c6cd020007006162636465666768696a6b6c6d6e6f707172737401020201",
+        ciphertext: "74752e8aeb5d873cd7c0f4acc36c4bff84b7d7b98f0ca8b6acda6894bc619069",
+        icv: "ef9cbc28fe1b56a7c4e0d58c86cd2bc0",
     },
 ];
 

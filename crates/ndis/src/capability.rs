@@ -52,10 +52,12 @@ pub enum CapabilityField {
     Transport,
     /// Tunnel mode.
     Tunnel,
+    /// A transport bundle and the tunnel bundle around it in one packet. No bundle shows that it needs this: whoever nests them asks.
+    TransportTunnelCombined,
 }
 
 impl CapabilityField {
-    /// All fields, in the order in which [`IpsecOffloadV2::covers`] looks at them.
+    /// All fields that [`IpsecOffloadV2::covers`] looks at, in its order.
     pub const ALL: [Self; 11] = [
         Self::Encapsulation,
         Self::Ipv6Supported,
@@ -84,6 +86,7 @@ impl CapabilityField {
             Self::Ipv6Supported => "IPv6Supported",
             Self::Transport => "Transport",
             Self::Tunnel => "Tunnel",
+            Self::TransportTunnelCombined => "TransportTunnelCombined",
         }
     }
 }

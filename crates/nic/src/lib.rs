@@ -5,7 +5,7 @@
 //! | driver, restarts, counters | [`NicDriver`], [`NicParameters`], [`NicCounters`] | OV2-CAP-0, OV2-CAP-1 |
 //! | requests, configuration, resets | [`NicMiniport`] | OV2-CAP-8 to OV2-CAP-14, OV2-OID-1 to OV2-OID-4, OV2-SA-1 to OV2-SA-9 |
 //! | what a NIC maker implements | [`engine`] | |
-//! | ESP on the CPU: send, receive, SA table | [`SoftwareEngine`] | OV2-SEND-1 to OV2-SEND-8, OV2-RECV-1 to OV2-RECV-6, OV2-OOB-1 to OV2-OOB-6 |
+//! | ESP and AH on the CPU: send, receive, SA table | [`SoftwareEngine`] | OV2-SEND-1 to OV2-SEND-8, OV2-RECV-1 to OV2-RECV-7, OV2-OOB-1 to OV2-OOB-6 |
 //!
 //! The crate meets the rest of the system only through the traits of [`ndis`]: a [`NicDriver`] is loaded into an [`ndis::Stack`], and packets pass an
 //! [`ndis::Datapath`].

@@ -1,15 +1,24 @@
-//! The software engine: ESP on the CPU, behind the same traits as a card.
+//! The software engine: ESP and AH on the CPU, behind the same traits as a card.
 //!
-//! It does what it reports and no more (OV2-CAP-12): ESP with AES-GCM in transport and tunnel mode, over IPv4 with options and IPv6 with extension
-//! headers, with 32-bit and extended sequence numbers. Everything else goes by untouched.
+//! It does what it reports and no more (OV2-CAP-12), and that is all of IPsecOV2 but large sends: ESP, AH and AH over ESP with every algorithm and its
+//! vendor extensions, transport and tunnel mode and transport over tunnel, all four types of UDP encapsulation, IPv4 with options and IPv6 with extension
+//! headers, 32-bit and extended sequence numbers.
 //!
 //! Per packet there is no lock, no allocation and no system call. A batch is worked through in stages (check and look up, cryptography, verdicts), 64
 //! packets to a call of the cryptographic provider, inside one guard of the SA table, so that a deletion completes when no batch can still use the SA.
 
 mod counters;
+mod layer;
+mod lookup;
+mod numbers;
+mod open;
+mod portion;
 mod receive;
 mod sa;
 mod send;
+mod stages;
+mod transforms;
+mod verify;
 mod word;
 
 use core::fmt;
@@ -18,12 +27,16 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ipsec::{Crypto, Provider, Scratch};
-use ndis::{Encapsulation, EncryptionAlgorithms, IpsecOffloadV2, NblBatch, Offload, OffloadHandle, SaBundle, Status, UpdateSa};
-use packet::{FrameBatch, Medium};
+use ipsec::{Crypto, Provider};
+use ndis::{
+    AuthenticationAlgorithms, Encapsulation, EncryptionAlgorithms, IpsecOffloadV2, NblBatch, Offload, OffloadHandle, SaBundle, Status, UdpEspTypes, UpdateSa,
+};
+use packet::{FrameBatch, Medium, Spi};
 use sa_table::{CapacityError, Handle, InsertError, Lane, SEED_WORDS, SaTable, Seed};
 
 use self::counters::Counters;
+use self::lookup::Finder;
+use self::portion::Ports;
 use self::receive::Receiver;
 use self::sa::Sa;
 use self::send::Sender;
@@ -45,6 +58,7 @@ struct Shared<P: Provider> {
     table: SaTable<Sa<P>>,
     /// [`Word`] of the configuration; the highest two: [`BARE_IP`], [`NO_END_REQUESTS`].
     config: AtomicU64,
+    ports: Ports,
     counters: Counters,
     removals: Mutex<Removals>,
 }
@@ -75,7 +89,7 @@ impl<P: Provider> SoftwareEngine<P> {
     /// [`CapacityError`] for a capacity of zero or beyond [`sa_table::MAX_CAPACITY`].
     pub fn new(provider: P, capacity: u32) -> Result<Self, CapacityError> {
         let table = SaTable::new(capacity as usize, random_seed())?;
-        let shared = Shared { provider, table, config: AtomicU64::new(0), counters: Counters::default(), removals: Mutex::default() };
+        let shared = Shared { provider, table, config: AtomicU64::new(0), ports: Ports::default(), counters: Counters::default(), removals: Mutex::default() };
         Ok(Self { shared: Arc::new(shared), capacity })
     }
 
@@ -132,11 +146,16 @@ impl<P: Provider> Engine for SoftwareEngine<P> {
             ipv6_supported: true,
             ipv4_options: true,
             ipv6_non_ipsec_extension_headers: true,
+            ah: true,
             esp: true,
+            ah_esp_combined: true,
             transport: true,
             tunnel: true,
+            transport_tunnel_combined: true,
             extended_sequence_numbers: true,
-            encryption_algorithms: EncryptionAlgorithms::AES_GCM_128 | EncryptionAlgorithms::AES_GCM_192 | EncryptionAlgorithms::AES_GCM_256,
+            udp_esp: UdpEspTypes::all(),
+            authentication_algorithms: AuthenticationAlgorithms::all(),
+            encryption_algorithms: EncryptionAlgorithms::all(),
             sa_offload_capacity: self.capacity,
             ..IpsecOffloadV2::default()
         };
@@ -149,16 +168,20 @@ impl<P: Provider> Engine for SoftwareEngine<P> {
             Medium::Ip => BARE_IP,
         };
         let quiet = if config.end_of_life_requests { 0 } else { NO_END_REQUESTS };
+        self.shared.ports.set_adapter(config.udp_esp_port);
         self.shared.config.store(Word::of(config).0 | medium | quiet, Ordering::Release);
     }
 
     fn add_sa(&self, _token: Token, bundle: &SaBundle) -> Progress<Result<OffloadHandle, Status>> {
         let added = Sa::new(&self.shared.provider, bundle).and_then(|sa| {
-            let key = Sa::<P>::key(bundle, sa.spi);
+            // Before the first packet can find the bundle.
+            if let Some(port) = bundle.extension.udp_esp_port {
+                self.shared.ports.add(port);
+            }
             if self.shared.config.load(Ordering::Relaxed) & NO_END_REQUESTS != 0 {
                 sa.keep_to_the_end();
             }
-            self.shared.table.insert(sa, key.as_slice()).map_err(|error| match error {
+            self.shared.table.insert_unless(sa, &Sa::<P>::keys(bundle), |key, other| other.excludes(bundle, Spi(key.spi))).map_err(|error| match error {
                 InsertError::Full { .. } => Status::RESOURCES,
                 InsertError::Duplicate { .. } | InsertError::TooManyKeys { .. } => Status::INVALID_DATA,
             })
@@ -168,7 +191,7 @@ impl<P: Provider> Engine for SoftwareEngine<P> {
 
     fn update_sa(&self, _token: Token, update: &UpdateSa) -> Progress<Status> {
         let updated = Handle::from_bits(update.handle.to_bits())
-            .and_then(|handle| self.shared.table.with(handle, |sa| sa.update(update.sequence_number_high)).ok())
+            .and_then(|handle| self.shared.table.with(handle, |sa| sa.update(update.operation, update.spi, update.sequence_number_high)).ok())
             .unwrap_or(Err(Status::INVALID_PARAMETER));
         Progress::Done(updated.err().unwrap_or(Status::SUCCESS))
     }
@@ -213,7 +236,8 @@ impl<P: Provider> Engine for SoftwareEngine<P> {
     }
 
     fn queue(&self) -> Box<dyn EngineQueue> {
-        Box::new(Queue { lane: self.shared.table.register_lane(), shared: Arc::clone(&self.shared), scratch: Scratch::new(), unsealed: Vec::new() })
+        let (sending, receiving) = (send::Memory::default(), receive::Memory::default());
+        Box::new(Queue { lane: self.shared.table.register_lane(), shared: Arc::clone(&self.shared), sending, receiving })
     }
 
     fn counters(&self) -> Vec<(&'static str, u64)> {
@@ -231,8 +255,8 @@ impl<P: Provider> fmt::Debug for SoftwareEngine<P> {
 struct Queue<P: Provider> {
     lane: Lane<Sa<P>>,
     shared: Arc<Shared<P>>,
-    scratch: Scratch,
-    unsealed: Vec<usize>,
+    sending: send::Memory,
+    receiving: receive::Memory,
 }
 
 impl<P: Provider> EngineQueue for Queue<P> {
@@ -240,14 +264,15 @@ impl<P: Provider> EngineQueue for Queue<P> {
         let Shared { provider, counters, .. } = &*self.shared;
         let guard = self.lane.enter();
         let (word, medium) = self.shared.load_config();
-        Sender { provider, word, medium, guard: &guard, counters }.send(batch, done, wire, &mut self.unsealed);
+        Sender { provider, word, medium, guard: &guard, counters }.send(batch, done, wire, &mut self.sending);
     }
 
     fn receive(&mut self, _lane: &mut LaneContext<'_>, frames: &mut FrameBatch, up: &mut NblBatch) {
-        let Shared { provider, counters, .. } = &*self.shared;
+        let Shared { provider, counters, ports, .. } = &*self.shared;
         let guard = self.lane.enter();
         let (word, medium) = self.shared.load_config();
-        Receiver { provider, word, medium, guard: &guard, counters }.receive(frames, up, &mut self.scratch);
+        let finder = Finder { word, guard: &guard, ports };
+        Receiver { provider, medium, finder, counters }.receive(frames, up, &mut self.receiving);
     }
 
     /// No batch is open between calls, so nothing waits for this lane; it ends what waited for its last batch.

@@ -60,10 +60,15 @@ fn bundles_are_validated_and_covered_or_refused_with_the_specified_status() {
         (Status::INVALID_DATA, |b| {
             esp(b).encryption = Keyed { algorithm: EncryptionAlgorithm::Null, key: SecretBytes::default(), additional_info: 0 };
         }),
-        (Status::NOT_SUPPORTED, |b| {
-            esp(b).encryption = Keyed { algorithm: EncryptionAlgorithm::ChaCha20Poly1305, key: SecretBytes::from(vec![0; 36]), additional_info: 0 };
+        (Status::INVALID_DATA, |b| {
+            esp(b).encryption =
+                Keyed { algorithm: EncryptionAlgorithm::AesCbc(ndis::AesKeySize::Aes128), key: SecretBytes::from(vec![0; 16]), additional_info: 0 };
         }),
-        (Status::NOT_SUPPORTED, |b| b.udp_esp = Some(UdpEspType::Tunnel)),
+        (Status::INVALID_DATA, |b| {
+            b.udp_esp = Some(UdpEspType::Tunnel);
+            b.associations = Associations::Ah(ah_association(0x5001));
+        }),
+        (Status::INVALID_DATA, |b| b.extension.udp_esp_port = Some(4501)),
         (Status::NOT_SUPPORTED, |b| b.associations = Associations::Ah(ah_association(0x5001))),
         (Status::NOT_SUPPORTED, |b| {
             let Associations::Esp(esp) = std::mem::replace(&mut b.associations, Associations::Ah(ah_association(0x5001))) else { panic!("ESP") };
@@ -71,6 +76,7 @@ fn bundles_are_validated_and_covered_or_refused_with_the_specified_status() {
         }),
     ];
     let mut nic = Nic::new(Link::Bare);
+    nic.set_ipsec(IpsecSetting::Esp);
     for (number, (status, change)) in cases.iter().enumerate() {
         for direction in [IN, OUT] {
             let mut bundle = Sa::new(0x1001).bundle(direction);
@@ -111,7 +117,8 @@ fn the_version_decides_which_request_adds() {
 fn a_list_succeeds_in_part_and_fails_for_its_first_cause() {
     let mut nic = Nic::with(parameters(NdisVersion::V6_20), common::software);
     let good = || Sa::new(0x1001).bundle(IN);
-    let unknown = || SaBundle { udp_esp: Some(UdpEspType::Tunnel), ..good() };
+    nic.set_ipsec(IpsecSetting::Esp);
+    let unknown = || SaBundle { associations: Associations::Ah(ah_association(0x5001)), ..good() };
     let malformed = || AddSaEntry { bundle: Err(Status::INVALID_DATA), handle: None, status: Status::PENDING };
     let cases: [(Vec<AddSaEntry>, Status, Vec<Status>); 4] = [
         (vec![], Status::INVALID_DATA, vec![]),

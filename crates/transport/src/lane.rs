@@ -24,6 +24,8 @@ pub struct TransportLane<P: Provider> {
     epoch: u64,
     pub(crate) counters: Arc<LaneCounters>,
     pub(crate) scratch: Scratch,
+    /// Headers as AH authenticates them.
+    pub(crate) masked: Vec<u8>,
     /// Recycled batches.
     pub(crate) batch: NblBatch,
     pub(crate) done: NblBatch,
@@ -47,6 +49,7 @@ impl<P: Provider> TransportLane<P> {
             epoch,
             counters,
             scratch: Scratch::new(),
+            masked: Vec::new(),
             batch: NblBatch::new(),
             done: NblBatch::new(),
             again: NblBatch::new(),

@@ -87,6 +87,14 @@
 //! - **Nothing waits.** Lanes take policies by snapshot and SAs by a table of their own, and tell the control side by a list; per packet there is no
 //!   allocation and no system call. The replay window's lock is taken once for a run of packets of one SA, and an inbound SA belongs to one lane.
 //!
+//! # Bundles
+//!
+//! An SA is a bundle of one association or two: ESP, AH, or AH over ESP, in transport or tunnel mode; each association has numbers, a replay window and
+//! UPDATE_SA requests of its own, and a packet counts once for its bundle. A transport bundle may go [inside](SaParameters::inside) a tunnel bundle: then a
+//! packet has up to four IPsec headers. Where the NIC has both bundles and does [both at once](ndis::IpsecOffloadV2::transport_tunnel_combined), it gets both
+//! handles; where it has the tunnel, what goes inside is sealed in software first; otherwise all is software's. ESP may travel in
+//! [UDP](SaParameters::udp_encapsulation) (RFC 3948), on whichever bundle has the UDP header; IKE and keepalives on its ports are [left alone](Spd::ike).
+//!
 //! # Files
 //!
 //! | file | what is in it |
@@ -94,33 +102,47 @@
 //! | `transport` | [`Transport`]: the control side; policies and SAs are added, removed, listed; indications and completions arrive |
 //! | `offload` | the offload manager: which SAs the NIC has, what it is asked for, the reason why an SA is not there |
 //! | `lane` | [`TransportLane`]: what belongs to one worker |
-//! | `outbound` | the way out: policy, number, framing, NIC or software, what comes back |
-//! | `inbound` | the way in: look-up, NIC or software, replay, taking off, policy |
-//! | `sa` | an SA as the table holds it; where the NIC is in its numbers |
+//! | `outbound`, `mark`, `locate` | the way out and what comes back from the NIC; what is noted of a packet under way; its headers found again |
+//! | `plan`, `seal`, `traffic_flow` | stages of the way out: policy, numbers, headers, NIC or software; cryptography; dummies |
+//! | `inbound`, `look`, `open`, `decide`, `prove` | the way in and its stages: look-up and what the NIC says; software; replay, taking off, policy; proof of what the NIC opened |
+//! | `sa`, `association` | a bundle as the table holds it; an association's numbers, and where the NIC is in them |
+//! | `bundle` | a bundle in the contract's terms |
 //! | `lifetime` | limits of packets, bytes and time |
-//! | `framing`, `outer` | bytes: ESP around packets and off again; outer headers, DSCP, ECN, DF |
+//! | `framing`, `stripping`, `outer` | bytes: headers around packets, and off again; outer headers, DSCP, ECN, DF |
 //! | `spd`, `selector` | policies, and which packets they are about |
 //! | `parameters` | [`SaParameters`]: what an SA is made from |
 //! | `verdict`, `event` | what became of packets, counted; what happened to SAs; the audit |
 #![forbid(unsafe_code)]
 
+mod association;
+mod bundle;
+mod decide;
 mod event;
 mod framing;
 mod inbound;
 mod lane;
 mod lifetime;
+mod locate;
+mod look;
+mod mark;
 mod offload;
+mod open;
 mod outbound;
 mod outer;
 mod parameters;
+mod plan;
+mod prove;
 mod sa;
+mod seal;
 mod selector;
 mod spd;
+mod stripping;
+mod traffic_flow;
 mod transport;
 mod verdict;
 
 #[cfg(test)]
-mod sa_tests;
+mod association_tests;
 
 pub use event::*;
 pub use inbound::InboundBatch;
@@ -130,5 +152,5 @@ pub use parameters::*;
 pub use sa::SaError;
 pub use selector::*;
 pub use spd::*;
-pub use transport::{ClearPolicy, SaStatus, Transport, TransportConfig};
+pub use transport::{AssociationStatus, ClearPolicy, SaStatus, Transport, TransportConfig};
 pub use verdict::*;

@@ -8,14 +8,14 @@ use std::sync::Arc;
 
 use ipsec::Provider;
 use ndis::{
-    AddSaEntry, BindParameters, Binding, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, NotCovered, Offload, OffloadEncapsulation, OffloadHandle,
-    Operation, RequestId, SaMode, SetEncapsulation, Status, UpdateSa,
+    AddSaEntry, BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, NotCovered, Offload,
+    OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
 };
 use packet::{FragmentState, IpVersion, Medium, ParsedIp};
 use sa_table::{Handle, SaTable};
 
 use crate::parameters::Mode;
-use crate::sa::{Role, Sa};
+use crate::sa::Sa;
 
 /// Why an SA is, or is not, offloaded. Every SA has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,11 +99,13 @@ struct Record {
     removed: bool,
     /// Packets that it had carried at the last rebalancing.
     packets: u64,
+    /// The UDP-ESP type under which it was offered last.
+    udp_esp: Option<UdpEspType>,
 }
 
 enum Request {
     Add(Handle),
-    Update(Handle, u32),
+    Update(Handle, Operation, u32),
     Delete(Handle),
 }
 
@@ -127,12 +129,20 @@ pub struct OffloadCounts {
 pub(crate) struct PacketCapabilities {
     ipv4_options: AtomicBool,
     ipv6_extension_headers: AtomicBool,
+    transport_tunnel_combined: AtomicBool,
 }
 
 impl PacketCapabilities {
     fn set(&self, config: &Offload) {
         self.ipv4_options.store(config.ipsec_v2.ipv4_options, Ordering::Relaxed);
         self.ipv6_extension_headers.store(config.ipsec_v2.ipv6_non_ipsec_extension_headers, Ordering::Relaxed);
+        self.transport_tunnel_combined.store(config.ipsec_v2.transport_tunnel_combined, Ordering::Relaxed);
+    }
+
+    /// Whether the NIC does a transport bundle and the tunnel around it at once.
+    #[inline]
+    pub(crate) fn transport_tunnel_combined(&self) -> bool {
+        self.transport_tunnel_combined.load(Ordering::Relaxed)
     }
 
     /// Whether the NIC takes a packet in transport mode with what this one has in front of the place for ESP (OV2-CAP-2). A packet under way while that
@@ -270,11 +280,18 @@ impl<P: Provider> OffloadManager<P> {
 
     /// An SA was added to the transport.
     pub(crate) fn add(&mut self, sa: Handle) {
-        let record = Record { sa, state: State::Absent, reason: OffloadReason::NoAdapter, pair: None, deleted_by_nic: false, removed: false, packets: 0 };
+        let record =
+            Record { sa, state: State::Absent, reason: OffloadReason::NoAdapter, pair: None, deleted_by_nic: false, removed: false, packets: 0, udp_esp: None };
         self.order.insert(sa, self.next);
         self.records.insert(self.next, record);
         self.next += 1;
         self.consider(sa);
+    }
+
+    /// Another bundle has this tunnel for its own: what type of UDP-ESP the tunnel is may have changed, and then the NIC gets it anew.
+    pub(crate) fn surrounded(&mut self, tunnel: Handle) {
+        self.retype(tunnel);
+        self.fill();
     }
 
     /// Notes that two SAs are the two directions of one connection.
@@ -315,26 +332,27 @@ impl<P: Provider> OffloadManager<P> {
         self.fill();
     }
 
-    /// Tells the NIC the high half of an SA's sequence numbers, if it has changed (OV2-TRANS-5).
-    pub(crate) fn update_high(&mut self, sa: Handle) {
+    /// Tells the NIC the high half of the sequence numbers of one of an SA's associations, if it has changed (OV2-TRANS-5).
+    pub(crate) fn update_high(&mut self, sa: Handle, operation: Operation) {
         let Some(State::Present(handle)) = self.record(sa).map(|record| record.state) else { return };
-        let Ok((spi, reference)) = self.sad.with(sa, |sa| (sa.spi, sa.reference())) else { return };
+        let reference = self.sad.with(sa, |sa| sa.association(operation).map(|association| (association.spi, association.reference())));
+        let Ok(Some((spi, reference))) = reference else { return };
         let Some(binding) = self.binding.clone() else { return };
         let high = (reference >> 32) as u32;
-        let update = UpdateSa { handle, operation: Operation::Esp, spi, sequence_number_high: high };
+        let update = UpdateSa { handle, operation, spi, sequence_number_high: high };
         let id = binding.reserve_request_id();
-        self.requests.insert(id, Request::Update(sa, high));
+        self.requests.insert(id, Request::Update(sa, operation, high));
         if let DirectAnswer::Done(status, _) = binding.direct_oid_request_as(id, DirectOid::UpdateSa(update)) {
             self.requests.remove(&id);
-            self.updated(sa, high, status);
+            self.updated(sa, operation, high, status);
         }
     }
 
-    fn updated(&mut self, sa: Handle, high: u32, status: Status) {
+    fn updated(&mut self, sa: Handle, operation: Operation, high: u32, status: Status) {
         if status.is_success() {
             self.counts.updated += 1;
             // On the way in the NIC counts as there only when it has verified a packet.
-            let _ = self.sad.with(sa, |sa| matches!(sa.role, Role::Outbound { .. }).then(|| sa.nic.updated(high)));
+            let _ = self.sad.with(sa, |sa| sa.association(operation).filter(|_| sa.outbound).map(|association| association.nic.updated(high)));
         } else {
             self.renew(sa);
         }
@@ -347,7 +365,18 @@ impl<P: Provider> OffloadManager<P> {
             self.fill();
         } else {
             // Said of what is gone: what comes in its place begins anew in any case.
-            let _ = self.sad.with(sa, |sa| sa.nic.renewed());
+            let _ = self.sad.with(sa, |sa| sa.associations().for_each(|association| association.nic.renewed()));
+        }
+    }
+
+    /// Offers anew what the NIC has under another type of UDP-ESP than it should. (A tunnel around nothing any more keeps the type that it has: packets with
+    /// one layer are of either.)
+    fn retype(&mut self, sa: Handle) {
+        let Some(&Record { state: State::Present(_), udp_esp: offered, .. }) = self.record(sa) else { return };
+        let Ok(wanted) = self.sad.with(sa, |sa| sa.udp_esp(&self.config.ipsec_v2)) else { return };
+        let stays = wanted == offered || (!self.sad.with(sa, Sa::is_around).unwrap_or(false) && self.config.ipsec_v2.transport_tunnel_combined);
+        if !stays {
+            self.take_back(sa, OffloadReason::Pending);
         }
     }
 
@@ -388,7 +417,7 @@ impl<P: Provider> OffloadManager<P> {
     pub(crate) fn complete(&mut self, status: Status, request: DirectOidRequest) {
         match self.requests.remove(&request.id) {
             Some(Request::Add(sa)) => self.added(sa, status, request.body),
-            Some(Request::Update(sa, high)) => self.updated(sa, high, status),
+            Some(Request::Update(sa, operation, high)) => self.updated(sa, operation, high, status),
             Some(Request::Delete(sa)) => self.deleted(sa),
             // Of before a reset. What was added all the same must not stay behind.
             None => {
@@ -475,6 +504,7 @@ impl<P: Provider> OffloadManager<P> {
             if let Err(reason) = self.wanted(*sa) {
                 self.take_back(*sa, reason);
             }
+            self.retype(*sa);
         }
         for sa in handles {
             self.consider(sa);
@@ -559,7 +589,14 @@ impl<P: Provider> OffloadManager<P> {
                 Mode::Transport => SaMode::Transport,
                 Mode::Tunnel => SaMode::Tunnel,
             };
-            self.config.ipsec_v2.covers(sa.shape(), Some(mode)).map_err(OffloadReason::NotCovered)
+            let config = &self.config.ipsec_v2;
+            config.covers(&sa.shape(sa.udp_esp(config)), Some(mode)).map_err(OffloadReason::NotCovered)?;
+            // Inside a tunnel it is of use only to a NIC that does both at once.
+            if sa.inside.is_some() && !config.transport_tunnel_combined {
+                let (asked, supported) = (CapabilityValue::Flag(true), CapabilityValue::Flag(false));
+                return Err(OffloadReason::NotCovered(NotCovered { field: CapabilityField::TransportTunnelCombined, asked, supported }));
+            }
+            Ok(())
         });
         covered.unwrap_or(Err(OffloadReason::Expired))?;
         self.encapsulation.map_err(OffloadReason::EncapsulationRefused)
@@ -589,12 +626,14 @@ impl<P: Provider> OffloadManager<P> {
         let (Some(binding), Some(parameters)) = (self.binding.clone(), &self.parameters) else { return };
         let uses_ex = parameters.version.uses_add_sa_ex();
         let bundle = self.sad.with(sa, |sa| {
-            let reference = sa.reference();
-            sa.nic.begin(reference);
-            sa.delete_requested.store(false, Ordering::Relaxed);
-            sa.bundle(reference)
+            let high = sa.begin();
+            let udp_esp = sa.udp_esp(&self.config.ipsec_v2);
+            (udp_esp, sa.bundle(udp_esp, high))
         });
-        let Ok(bundle) = bundle else { return };
+        let Ok((udp_esp, bundle)) = bundle else { return };
+        if let Some(record) = self.record_mut(sa) {
+            record.udp_esp = udp_esp;
+        }
         let entry = AddSaEntry::new(bundle);
         let body = if uses_ex { DirectOid::AddSaEx(Box::new(entry)) } else { DirectOid::AddSa(vec![entry]) };
         self.set_state(sa, State::Adding { wanted: true });
@@ -619,6 +658,7 @@ impl<P: Provider> OffloadManager<P> {
                 self.set_reason(sa, OffloadReason::Offloaded);
                 let _ = self.sad.with(sa, |sa| sa.set_offload_handle(Some(handle)));
                 self.counts.added += 1;
+                self.retype(sa);
             }
             Some(handle) => {
                 self.counts.added += 1;

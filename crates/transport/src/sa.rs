@@ -1,16 +1,18 @@
-//! SAs as the transport holds them: parameters, cryptographic half, numbers, replay window, lifetime, and whether the NIC has them.
+//! SA bundles as the transport holds them: parameters, cryptographic halves, numbers, lifetime, and whether the NIC has them.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use ipsec::{Authentication, Encryption, EspParameters, EspSa, Provider, ReplayWindow, SequenceCounter};
-use ndis::{
-    Associations, AuthenticationAlgorithm, Direction, EncryptionAlgorithm, Endpoints, EspAssociation, Keyed, OffloadHandle, Operation, SaBundle, SaExtension,
-};
-use packet::{IpAddress, IpProtocol, Spi, Time};
-use sa_table::Key;
+use arrayvec::ArrayVec;
+use ipsec::{AhParameters, AhSa, Authentication, Encryption, EspParameters, EspSa, Provider, ReplayWindow};
+use ndis::{Direction, IpsecOffloadV2, OffloadHandle, Operation, SaBundle, UdpEspType};
+use packet::{IpAddress, Spi, Time};
+use sa_table::{Handle, Key};
 use secret::SecretBytes;
 
+use crate::association::Association;
+use crate::bundle::{HighHalves, Nesting, bundle, udp_esp_type};
+use crate::framing::{AhLayout, EspLayout, Layout, Numbers};
 use crate::lifetime::Lifetime;
 use crate::outer::OuterHeader;
 use crate::parameters::{AssociationParameters, Mode, OffloadPolicy, SaParameters};
@@ -20,14 +22,6 @@ use crate::selector::{AddressRange, Flow, Selector};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaError {
-    /// Something that this version does not do.
-    #[error("SA {name:?}: {feature} is not supported yet")]
-    Unsupported {
-        /// The SA's name.
-        name: String,
-        /// What it asks for.
-        feature: String,
-    },
     /// A field holds what it must not.
     #[error("SA {name:?}: {field} is {found}, allowed: {allowed}")]
     Invalid {
@@ -66,179 +60,140 @@ pub enum SaError {
     },
 }
 
-/// What only SAs of one direction have.
-pub(crate) enum Role {
-    Outbound {
-        sequence: SequenceCounter,
-        /// Tunnel mode: the header that goes around.
-        outer: Option<OuterHeader>,
-    },
-    Inbound {
-        /// Locked once for a run of packets of this SA; an inbound SA belongs to one lane, so nobody waits.
-        replay: Mutex<ReplayWindow>,
-    },
+/// One header of a bundle: how it is made and checked, and its association.
+pub(crate) struct Half<T> {
+    pub(crate) transform: T,
+    pub(crate) association: Association,
 }
 
-/// An SA in the transport's table.
+/// The tunnel bundle that a transport bundle travels in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tunnel {
+    pub(crate) handle: Handle,
+    /// Whether it is in UDP.
+    pub(crate) udp: bool,
+}
+
+/// An SA bundle in the transport's table.
 pub(crate) struct Sa<P: Provider> {
     pub(crate) name: Arc<str>,
     pub(crate) mode: Mode,
-    pub(crate) spi: Spi,
-    pub(crate) esp: EspSa<P>,
-    pub(crate) role: Role,
+    pub(crate) outbound: bool,
+    pub(crate) esp: Option<Half<EspSa<P>>>,
+    pub(crate) ah: Option<Half<AhSa<P>>>,
+    /// What it puts around packets.
+    pub(crate) layout: Layout,
+    /// Outbound tunnel: the header that goes around.
+    pub(crate) outer: Option<OuterHeader>,
+    /// The tunnel that its packets go through, or come out of.
+    pub(crate) inside: Option<Tunnel>,
     pub(crate) lifetime: Lifetime,
     /// The NIC's handle; 0 = not offloaded. Read once a packet.
     offload: AtomicU64,
-    /// Where the NIC is in the numbers.
-    pub(crate) nic: NicNumbers,
     /// The owner was told that the numbers are nearly used up.
     pub(crate) sequence_told: AtomicBool,
     /// The NIC asked to delete it, and the offload manager was told.
     pub(crate) delete_requested: AtomicBool,
+    /// Packets since it was added, where dummies go between them.
+    flow: AtomicU64,
+    /// Live bundles that have it for their tunnel, and those of them that are in UDP.
+    around: AtomicU32,
+    around_udp: AtomicU32,
     selectors: Box<[Selector]>,
     parameters: SaParameters,
-    /// What a capability set is asked about: the bundle without keys.
-    shape: SaBundle,
-}
-
-/// What the transport knows of the place that the NIC has in an SA's extended sequence numbers. Packets carry only the low half, and each side makes the
-/// high one up by itself; where they disagree a packet is lost on the way in, and on the way out a nonce is used twice. So the NIC gets, and is believed,
-/// only what is certain; the rest is done in software, and the NIC is told where the numbers are (OV2-TRANS-5).
-#[derive(Debug, Default)]
-pub(crate) struct NicNumbers {
-    /// The high half that is certain. Outbound: that of ADD_SA, and then of each UPDATE_SA that the NIC has taken. Inbound: that of ADD_SA, and then of the
-    /// highest number that the NIC is known to have verified.
-    high: AtomicU32,
-    /// The highest high half that the control side was asked to tell the NIC of.
-    asked: AtomicU32,
-    /// Outbound: the highest number handed to the NIC since it has the SA; 0: none.
-    last: AtomicU64,
-    /// Outbound: the first number that it could have been handed.
-    base: AtomicU64,
-    /// The control side was asked to add the SA anew.
-    renewing: AtomicBool,
-}
-
-impl NicNumbers {
-    /// How far the numbers may go while it is not sure where the NIC is: a quarter of what a low half tells. So what it was handed and gave back, and
-    /// what it is handed next, together stay within the half that it takes a low half to be in.
-    const FAR: u64 = 1 << 30;
-
-    /// The SA is about to be offered, and `next` is the number that comes next.
-    pub(crate) fn begin(&self, next: u64) {
-        let high = (next >> 32) as u32;
-        self.high.store(high, Ordering::Relaxed);
-        self.asked.store(high, Ordering::Relaxed);
-        self.last.store(0, Ordering::Relaxed);
-        self.base.store(next, Ordering::Relaxed);
-        self.renewing.store(false, Ordering::Relaxed);
-    }
-
-    /// The control side has seen to it.
-    pub(crate) fn renewed(&self) {
-        self.renewing.store(false, Ordering::Relaxed);
-    }
-
-    /// The NIC is in this half, or beyond. One load, but for the first time.
-    #[inline]
-    pub(crate) fn updated(&self, high: u32) {
-        if self.high() < high {
-            self.high.fetch_max(high, Ordering::Relaxed);
-        }
-    }
-
-    /// The high half that is certain.
-    #[inline]
-    pub(crate) fn high(&self) -> u32 {
-        self.high.load(Ordering::Relaxed)
-    }
-
-    /// Whether the control side has to tell the NIC of this high half; yes only once.
-    #[inline]
-    pub(crate) fn must_tell(&self, high: u32) -> bool {
-        self.asked.load(Ordering::Relaxed) < high && self.asked.fetch_max(high, Ordering::Relaxed) < high
-    }
-
-    /// Whether the NIC will take the low half of an outbound `sequence` for that number and no other (OV2-SA-6). It counts as handed over then.
-    #[inline]
-    pub(crate) fn hand_over(&self, sequence: u64) -> bool {
-        let last = self.last.load(Ordering::Relaxed);
-        let near = last == 0 || sequence.abs_diff(last) <= Self::FAR;
-        let certain = near && (sequence >> 32) as u32 == self.high() && !self.renewing.load(Ordering::Relaxed);
-        if certain && sequence > last {
-            self.last.fetch_max(sequence, Ordering::Relaxed);
-        }
-        certain
-    }
-
-    /// Whether so many numbers have gone by since the NIC was last seen to be at one that it must get the SA anew. Yes only once.
-    ///
-    /// `failed`: the NIC has just given this number back, so that what was handed over says nothing of where it is.
-    #[inline]
-    pub(crate) fn must_renew(&self, sequence: u64, failed: bool) -> bool {
-        let last = self.last.load(Ordering::Relaxed);
-        let from = if failed || last == 0 { self.base.load(Ordering::Relaxed) } else { last };
-        sequence.saturating_sub(from) > Self::FAR && !self.renewing.swap(true, Ordering::Relaxed)
-    }
 }
 
 impl<P: Provider> Sa<P> {
-    /// Checks the parameters and makes an SA of them.
-    pub(crate) fn new(provider: &P, parameters: SaParameters, now: Time) -> Result<Self, SaError> {
-        let esp = Self::transform(provider, &parameters)?;
-        let association = &parameters.associations[0];
-        let high = association.sequence_number_high;
-        let last = u64::from(high) << 32 | u64::from(association.sequence_number);
-        let role = match parameters.direction {
-            Direction::Outbound => Role::Outbound {
-                sequence: SequenceCounter::new(association.extended_sequence_numbers, last),
-                outer: (parameters.mode == Mode::Tunnel).then(|| OuterHeader::new(parameters.source, parameters.destination, IpProtocol::ESP)),
-            },
-            Direction::Inbound => {
-                let window = ReplayWindow::with_high(parameters.replay_window, high);
-                Role::Inbound { replay: Mutex::new(window.map_err(|error| invalid(&parameters, "replay-window", &error.found, "0 to 65536"))?) }
-            }
-        };
-        let selectors = selectors(&parameters)?;
+    /// Checks the parameters and makes an SA of them. `inside`: the tunnel that they name.
+    pub(crate) fn new(provider: &P, parameters: SaParameters, inside: Option<Tunnel>, now: Time) -> Result<Self, SaError> {
+        check(&parameters, inside)?;
+        let esp = esp_half(provider, &parameters)?;
+        let ah = ah_half(provider, &parameters)?;
+        let layout = layout(&parameters, esp.as_ref(), ah.as_ref());
+        let outbound = parameters.direction == Direction::Outbound;
+        let outer = (outbound && parameters.mode == Mode::Tunnel).then(|| OuterHeader::new(parameters.source, parameters.destination, layout.protocol()));
         Ok(Self {
             name: parameters.name.as_str().into(),
             mode: parameters.mode,
-            spi: association.spi,
+            outbound,
             esp,
-            role,
+            ah,
+            layout,
+            outer,
+            inside,
             lifetime: Lifetime::new(parameters.soft_limits, parameters.hard_limits, now),
             offload: AtomicU64::new(0),
-            nic: NicNumbers::default(),
             sequence_told: AtomicBool::new(false),
             delete_requested: AtomicBool::new(false),
-            selectors,
-            shape: bundle(&parameters, high, |_| SecretBytes::default()),
+            flow: AtomicU64::new(0),
+            around: AtomicU32::new(0),
+            around_udp: AtomicU32::new(0),
+            selectors: selectors(&parameters)?,
             parameters,
         })
-    }
-
-    /// Checks everything that does not depend on other SAs, and makes the cryptographic half.
-    fn transform(provider: &P, parameters: &SaParameters) -> Result<EspSa<P>, SaError> {
-        let association = check(parameters)?;
-        EspSa::new(
-            provider,
-            &EspParameters {
-                encryption: association.encryption,
-                encryption_key: &association.encryption_key,
-                icv_length: usize::from(association.icv_length),
-                authentication: association.authentication,
-                authentication_key: &association.authentication_key,
-                allow_unauthenticated: false,
-                extended_sequence_numbers: association.extended_sequence_numbers,
-                iv_mask: parameters.iv_mask,
-            },
-        )
-        .map_err(|error| SaError::Algorithm { name: parameters.name.clone(), error })
     }
 
     /// The parameters that it was made from.
     pub(crate) const fn parameters(&self) -> &SaParameters {
         &self.parameters
+    }
+
+    /// Its associations as their headers stand in packets: AH first.
+    #[inline]
+    pub(crate) fn associations(&self) -> impl Iterator<Item = &Association> {
+        self.ah.as_ref().map(|half| &half.association).into_iter().chain(self.esp.as_ref().map(|half| &half.association))
+    }
+
+    /// The association of one operation.
+    #[inline]
+    pub(crate) fn association(&self, operation: Operation) -> Option<&Association> {
+        match operation {
+            Operation::Esp => self.esp.as_ref().map(|half| &half.association),
+            Operation::Ah => self.ah.as_ref().map(|half| &half.association),
+        }
+    }
+
+    /// The operation of the first IPsec header of its packets.
+    #[inline]
+    pub(crate) const fn first(&self) -> Operation {
+        if self.ah.is_some() { Operation::Ah } else { Operation::Esp }
+    }
+
+    /// The operation of the last one.
+    #[inline]
+    pub(crate) const fn last(&self) -> Operation {
+        if self.esp.is_some() { Operation::Esp } else { Operation::Ah }
+    }
+
+    /// Whether its ESP is carried in UDP.
+    #[inline]
+    pub(crate) const fn in_udp(&self) -> bool {
+        self.layout.udp.is_some()
+    }
+
+    /// Whether the NIC will take the low halves of these outbound numbers for them and no others; without extended numbers it can make nothing else of
+    /// them.
+    #[inline]
+    pub(crate) fn is_certain(&self, numbers: Numbers) -> bool {
+        let certain = |association: Option<&Association>, number| association.is_none_or(|one| !one.extended || one.nic.is_certain(number));
+        certain(self.association(Operation::Esp), numbers.esp) && certain(self.association(Operation::Ah), numbers.ah)
+    }
+
+    /// The NIC gets a packet with these numbers.
+    #[inline]
+    pub(crate) fn handed_over(&self, numbers: Numbers) {
+        for (operation, number) in [(Operation::Esp, numbers.esp), (Operation::Ah, numbers.ah)] {
+            if let Some(association) = self.association(operation).filter(|association| association.extended) {
+                association.nic.handed_over(number);
+            }
+        }
+    }
+
+    /// Whether the NIC must get the SA anew, by [`NicNumbers::must_renew`](crate::association::NicNumbers::must_renew).
+    pub(crate) fn must_renew(&self, numbers: Numbers, failed: bool) -> bool {
+        let must = |association: Option<&Association>, number| association.is_some_and(|one| one.extended && one.nic.must_renew(number, failed));
+        let esp = must(self.association(Operation::Esp), numbers.esp);
+        must(self.association(Operation::Ah), numbers.ah) || esp
     }
 
     /// Whether it may carry packets of `flow`, which is not asked for where it may carry all.
@@ -261,22 +216,6 @@ impl<P: Provider> Sa<P> {
         self.parameters.source.is_unspecified() || self.parameters.source == source
     }
 
-    /// Whether the associations' numbers are 64 bit.
-    #[inline]
-    pub(crate) fn extended(&self) -> bool {
-        self.parameters.associations[0].extended_sequence_numbers
-    }
-
-    /// The replay state of an inbound SA; `None` for an outbound one.
-    #[inline]
-    pub(crate) fn replay(&self) -> Option<MutexGuard<'_, ReplayWindow>> {
-        match &self.role {
-            // A lane that panicked inside leaves a window that is still a window: at worst it has not noted the last number, and that packet was not delivered.
-            Role::Inbound { replay } => Some(replay.lock().unwrap_or_else(PoisonError::into_inner)),
-            Role::Outbound { .. } => None,
-        }
-    }
-
     /// The NIC's handle, if the NIC has this SA now.
     #[inline]
     pub(crate) fn offload_handle(&self) -> Option<OffloadHandle> {
@@ -288,73 +227,167 @@ impl<P: Provider> Sa<P> {
         self.offload.store(handle.map_or(0, OffloadHandle::to_bits), Ordering::Release);
     }
 
-    /// The 64-bit number of a received packet with this low half, as far as `window` can tell (RFC 4303 appendix A2.2); without extended numbers the low
-    /// half is all there is.
-    #[inline]
-    pub(crate) fn infer(&self, window: &ReplayWindow, low: u32) -> u64 {
-        if self.extended() { window.infer(low) } else { u64::from(low) }
-    }
-
-    /// The number by which the NIC shall know where the numbers are: the next one to be used (outbound), the highest verified, and before the first
-    /// the high half of the parameters (inbound).
-    pub(crate) fn reference(&self) -> u64 {
-        match &self.role {
-            Role::Outbound { sequence, .. } => sequence.last().saturating_add(1),
-            Role::Inbound { .. } => {
-                let first = u64::from(self.parameters.associations[0].sequence_number_high) << 32;
-                self.replay().and_then(|window| window.highest()).unwrap_or(first)
+    /// The NIC is about to get it: begins where its numbers are now. Returns their high halves.
+    pub(crate) fn begin(&self) -> HighHalves {
+        self.delete_requested.store(false, Ordering::Relaxed);
+        let mut high = HighHalves::default();
+        for association in self.associations() {
+            let reference = association.reference();
+            association.nic.begin(reference);
+            match association.operation {
+                Operation::Esp => high.esp = (reference >> 32) as u32,
+                Operation::Ah => high.ah = (reference >> 32) as u32,
             }
         }
+        high
     }
 
-    /// Highest number used (outbound) or verified (inbound); 0 before the first.
+    /// Highest number used or verified under its first association; 0 before the first.
     pub(crate) fn sequence(&self) -> u64 {
-        match &self.role {
-            Role::Outbound { sequence, .. } => sequence.last(),
-            Role::Inbound { .. } => self.replay().and_then(|window| window.highest()).unwrap_or(0),
-        }
+        self.association(self.parameters.associations[0].operation).map_or(0, Association::sequence)
     }
 
-    /// The request that offloads it, with copies of its keys, for a NIC that begins at `reference`.
-    pub(crate) fn bundle(&self, reference: u64) -> SaBundle {
-        bundle(&self.parameters, (reference >> 32) as u32, SecretBytes::duplicate)
+    /// The request that offloads it, with copies of its keys.
+    pub(crate) fn bundle(&self, udp_esp: Option<UdpEspType>, high: HighHalves) -> SaBundle {
+        bundle(&self.parameters, udp_esp, high, SecretBytes::duplicate)
     }
 
     /// The request without keys: what capabilities are compared with.
-    pub(crate) const fn shape(&self) -> &SaBundle {
-        &self.shape
+    pub(crate) fn shape(&self, udp_esp: Option<UdpEspType>) -> SaBundle {
+        bundle(&self.parameters, udp_esp, HighHalves::default(), |_| SecretBytes::default())
+    }
+
+    /// Its UDP-ESP type for a NIC of this configuration.
+    pub(crate) fn udp_esp(&self, config: &IpsecOffloadV2) -> Option<UdpEspType> {
+        let nesting = match self.inside {
+            Some(Tunnel { udp, .. }) => Nesting::Inside { udp },
+            None if self.around.load(Ordering::Relaxed) != 0 => Nesting::Around { udp: self.around_udp.load(Ordering::Relaxed) != 0 },
+            None => Nesting::Alone,
+        };
+        udp_esp_type(&self.parameters, nesting, config)
+    }
+
+    /// Whether other bundles have it for their tunnel.
+    pub(crate) fn is_around(&self) -> bool {
+        self.around.load(Ordering::Relaxed) != 0
+    }
+
+    /// Another bundle has it for its tunnel.
+    pub(crate) fn surround(&self, udp: bool) {
+        self.around.fetch_add(1, Ordering::Relaxed);
+        self.around_udp.fetch_add(u32::from(udp), Ordering::Relaxed);
+    }
+
+    /// One that had it for its tunnel is gone.
+    pub(crate) fn release(&self, udp: bool) {
+        self.around.fetch_sub(1, Ordering::Relaxed);
+        self.around_udp.fetch_sub(u32::from(udp), Ordering::Relaxed);
     }
 
     /// Whether offloading it is forbidden.
     pub(crate) fn offload_forbidden(&self) -> bool {
         self.parameters.offload == OffloadPolicy::Forbid
     }
+
+    /// Whether dummy packets go between its packets.
+    #[inline]
+    pub(crate) const fn sends_dummies(&self) -> bool {
+        self.parameters.traffic_flow.dummy_every != 0
+    }
+
+    /// Counts a packet of an SA with dummies; whether one follows it.
+    pub(crate) fn dummy_follows(&self) -> bool {
+        let packets = self.flow.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        packets.is_multiple_of(u64::from(self.parameters.traffic_flow.dummy_every))
+    }
 }
 
-/// The bundle of an SA in the contract's terms; `key` makes its keys from those of the parameters. `high`: high half of the sequence numbers.
-fn bundle(parameters: &SaParameters, high: u32, key: impl Fn(&SecretBytes) -> SecretBytes) -> SaBundle {
-    let association = &parameters.associations[0];
-    let filter = |address: IpAddress| (!address.is_unspecified()).then(|| address.into());
-    SaBundle {
-        direction: parameters.direction,
-        endpoints: Endpoints { ipv6: !parameters.destination.is_v4(), source: filter(parameters.source), destination: filter(parameters.destination) },
-        udp_esp: None,
-        associations: Associations::Esp(EspAssociation {
-            spi: association.spi,
+fn esp_half<P: Provider>(provider: &P, parameters: &SaParameters) -> Result<Option<Half<EspSa<P>>>, SaError> {
+    let Some(association) = parameters.associations.iter().find(|association| association.operation == Operation::Esp) else { return Ok(None) };
+    let transform = EspSa::new(
+        provider,
+        &EspParameters {
+            encryption: association.encryption,
+            encryption_key: &association.encryption_key,
+            icv_length: usize::from(association.icv_length),
+            authentication: association.authentication,
+            authentication_key: &association.authentication_key,
+            // AH over it authenticates, too (OV2-COMB-2).
+            allow_unauthenticated: parameters.allow_unauthenticated || parameters.associations.len() == 2,
             extended_sequence_numbers: association.extended_sequence_numbers,
-            sequence_number_high: if association.extended_sequence_numbers { high } else { 0 },
-            encryption: Keyed {
-                algorithm: contract_encryption(association.encryption),
-                key: key(&association.encryption_key),
-                additional_info: if association.encryption.is_combined() { u32::from(association.icv_length) } else { 0 },
-            },
-            authentication: contract_authentication(association.authentication).map(|algorithm| Keyed {
-                algorithm,
-                key: key(&association.authentication_key),
-                additional_info: 0,
-            }),
+            iv_mask: parameters.iv_mask,
+        },
+    );
+    let transform = transform.map_err(|error| SaError::Algorithm { name: parameters.name.clone(), error })?;
+    Ok(Some(Half { transform, association: numbers(parameters, association)? }))
+}
+
+fn ah_half<P: Provider>(provider: &P, parameters: &SaParameters) -> Result<Option<Half<AhSa<P>>>, SaError> {
+    let Some(association) = parameters.associations.iter().find(|association| association.operation == Operation::Ah) else { return Ok(None) };
+    let transform = AhSa::new(
+        provider,
+        &AhParameters {
+            authentication: association.authentication,
+            key: &association.authentication_key,
+            extended_sequence_numbers: association.extended_sequence_numbers,
+            iv_mask: parameters.iv_mask,
+        },
+    );
+    let transform = transform.map_err(|error| SaError::Algorithm { name: parameters.name.clone(), error })?;
+    Ok(Some(Half { transform, association: numbers(parameters, association)? }))
+}
+
+fn numbers(parameters: &SaParameters, association: &AssociationParameters) -> Result<Association, SaError> {
+    let association = Association::new(association, parameters.direction, parameters.replay_window);
+    association.map_err(|error| invalid(parameters, "replay-window", &error.found, "0 to 65536"))
+}
+
+fn layout<P: Provider>(parameters: &SaParameters, esp: Option<&Half<EspSa<P>>>, ah: Option<&Half<AhSa<P>>>) -> Layout {
+    Layout {
+        udp: parameters.udp_encapsulation,
+        ah: ah.map(|Half { transform, association }| AhLayout {
+            spi: association.spi.to_be_bytes(),
+            v4: transform.header_length(usize::from(parameters.ah_alignment.unwrap_or(4))),
+            v6: transform.header_length(8),
         }),
-        extension: SaExtension { iv_mask: parameters.iv_mask, replay_window: Some(parameters.replay_window), ..SaExtension::default() },
+        esp: esp.map(|Half { transform, association }| EspLayout {
+            spi: association.spi.to_be_bytes(),
+            iv: transform.iv_length(),
+            icv: transform.icv_length(),
+            alignment: transform.alignment(),
+        }),
+        pad_to: usize::from(parameters.traffic_flow.pad_to),
+    }
+}
+
+/// What inbound look-ups find a bundle by: one key for each association.
+pub(crate) fn keys(parameters: &SaParameters) -> ArrayVec<Key, 2> {
+    parameters.associations.iter().take(2).map(|association| key(association.spi, parameters.destination)).collect()
+}
+
+/// What tells inbound bundles of one destination apart (OV2-SA-4).
+#[derive(Clone, Debug)]
+pub(crate) struct Identity {
+    source: IpAddress,
+    associations: ArrayVec<(Operation, Spi), 2>,
+}
+
+impl Identity {
+    pub(crate) fn of(parameters: &SaParameters) -> Self {
+        let associations = parameters.associations.iter().take(2).map(|association| (association.operation, association.spi)).collect();
+        Self { source: parameters.source, associations }
+    }
+
+    /// The SPI of the first association.
+    pub(crate) fn spi(&self) -> Spi {
+        self.associations.first().map_or(Spi(0), |(_, spi)| *spi)
+    }
+
+    /// The SPI under which packets of the one would be taken for packets of the other: operation and SPI are the same, and no source is different.
+    pub(crate) fn conflict(&self, other: &SaParameters) -> Option<Spi> {
+        let apart = self.source != other.source && !self.source.is_unspecified() && !other.source.is_unspecified();
+        let taken = |one: &&(Operation, Spi)| other.associations.iter().any(|theirs| **one == (theirs.operation, theirs.spi));
+        if apart { None } else { self.associations.iter().find(taken).map(|(_, spi)| *spi) }
     }
 }
 
@@ -392,75 +425,86 @@ fn invalid(parameters: &SaParameters, field: &'static str, found: &dyn ToString,
     SaError::Invalid { name: parameters.name.clone(), field, found: found.to_string(), allowed }
 }
 
-/// Checks what the algorithms do not check; returns the one association that this version takes.
-fn check(parameters: &SaParameters) -> Result<&AssociationParameters, SaError> {
-    let unsupported = |feature: String| SaError::Unsupported { name: parameters.name.clone(), feature };
-    let association = match parameters.associations.as_slice() {
-        [association] => association,
-        [_, _] => return Err(unsupported("AH over ESP".into())),
-        other => return Err(invalid(parameters, "association", &other.len(), "1 or 2 associations")),
-    };
-    if association.operation == Operation::Ah {
-        return Err(unsupported("AH".into()));
+/// Checks what does not depend on other SAs and the algorithms do not check.
+fn check(parameters: &SaParameters, inside: Option<Tunnel>) -> Result<(), SaError> {
+    let wrong = |field, found: &dyn ToString, allowed| Err(invalid(parameters, field, found, allowed));
+    match parameters.associations.as_slice() {
+        [_] => {}
+        [esp, ah] if (esp.operation, ah.operation) == (Operation::Esp, Operation::Ah) => {}
+        [_, _] => return wrong("association", &"two in another order", "ESP first, then AH"),
+        other => return wrong("association", &other.len(), "1 or 2 associations"),
     }
-    if parameters.udp_encapsulation.is_some() {
-        return Err(unsupported("UDP encapsulation".into()));
-    }
-    if parameters.inside.is_some() {
-        return Err(unsupported("transport mode inside a tunnel bundle".into()));
-    }
-    if association.spi.0 == 0 || (association.spi.is_reserved() && !parameters.allow_reserved_spi) {
-        return Err(invalid(parameters, "spi", &association.spi, "0x100 to 0xffffffff"));
-    }
+    parameters.associations.iter().try_for_each(|association| check_association(parameters, association))?;
     if parameters.source.is_v4() != parameters.destination.is_v4() {
-        return Err(invalid(parameters, "source", &parameters.source, "an address of the same version as the destination"));
+        return wrong("source", &parameters.source, "an address of the same version as the destination");
     }
     if parameters.mode == Mode::Tunnel {
         if parameters.destination.is_unspecified() {
-            return Err(invalid(parameters, "destination", &parameters.destination, "the address of the tunnel's other end"));
+            return wrong("destination", &parameters.destination, "the address of the tunnel's other end");
         }
         if parameters.source.is_unspecified() && parameters.direction == Direction::Outbound {
-            return Err(invalid(parameters, "source", &parameters.source, "the address of the tunnel's own end"));
+            return wrong("source", &parameters.source, "the address of the tunnel's own end");
         }
+    }
+    let has_ah = parameters.associations.iter().any(|association| association.operation == Operation::Ah);
+    if let Some(udp) = parameters.udp_encapsulation {
+        if has_ah {
+            return wrong("udp-encapsulation", &"UDP around AH", "ESP alone");
+        }
+        if udp.destination_port == 0 {
+            return wrong("udp-encapsulation", &0, "a destination port from 1 to 65535");
+        }
+        if inside.is_some_and(|tunnel| tunnel.udp) {
+            return wrong("udp-encapsulation", &"UDP in UDP", "none inside a tunnel that is in UDP itself");
+        }
+    }
+    if let Some(name) = &parameters.inside {
+        if parameters.mode == Mode::Tunnel {
+            return wrong("inside", name, "nothing for a bundle in tunnel mode");
+        }
+        if inside.is_none() {
+            return wrong("inside", name, "the name of a tunnel bundle of the same direction that is there");
+        }
+    }
+    if let Some(alignment) = parameters.ah_alignment
+        && !matches!(alignment, 4 | 8)
+    {
+        return wrong("ah-alignment", &alignment, "4 or 8");
+    }
+    check_traffic_flow(parameters)?;
+    if parameters.replay_window > ReplayWindow::MAX_SIZE {
+        return wrong("replay-window", &parameters.replay_window, "0 to 65536");
+    }
+    Ok(())
+}
+
+fn check_association(parameters: &SaParameters, association: &AssociationParameters) -> Result<(), SaError> {
+    if association.spi.0 == 0 || (association.spi.is_reserved() && !parameters.allow_reserved_spi) {
+        return Err(invalid(parameters, "spi", &association.spi, "0x100 to 0xffffffff"));
     }
     if association.sequence_number_high != 0 && !association.extended_sequence_numbers {
         return Err(invalid(parameters, "sequence-number-high", &association.sequence_number_high, "0 without extended sequence numbers"));
     }
-    if parameters.replay_window > ReplayWindow::MAX_SIZE {
-        return Err(invalid(parameters, "replay-window", &parameters.replay_window, "0 to 65536"));
+    if association.operation == Operation::Ah {
+        if association.encryption != Encryption::Null || !association.encryption_key.is_empty() {
+            return Err(invalid(parameters, "encryption", &association.encryption, "none for AH"));
+        }
+        if association.authentication == Authentication::None {
+            return Err(invalid(parameters, "authentication", &association.authentication, "an authentication algorithm for AH"));
+        }
     }
-    Ok(association)
+    Ok(())
 }
 
-/// The contract's name of an encryption algorithm.
-pub(crate) const fn contract_encryption(encryption: Encryption) -> EncryptionAlgorithm {
-    match encryption {
-        Encryption::Null => EncryptionAlgorithm::Null,
-        Encryption::DesCbc => EncryptionAlgorithm::DesCbc,
-        Encryption::TripleDesCbc => EncryptionAlgorithm::TripleDesCbc,
-        Encryption::AesCbc(size) => EncryptionAlgorithm::AesCbc(contract_size(size)),
-        Encryption::AesGcm(size) => EncryptionAlgorithm::AesGcm(contract_size(size)),
-        Encryption::ChaCha20Poly1305 => EncryptionAlgorithm::ChaCha20Poly1305,
+/// What is sent is hidden in ESP only, and only a tunnel's packets say themselves where they end.
+fn check_traffic_flow(parameters: &SaParameters) -> Result<(), SaError> {
+    let flow = parameters.traffic_flow;
+    let esp = parameters.associations.iter().any(|association| association.operation == Operation::Esp);
+    if flow.pad_to != 0 && (parameters.mode != Mode::Tunnel || !esp) {
+        return Err(invalid(parameters, "traffic-flow", &format_args!("pad-to {}", flow.pad_to), "pad-to for ESP in tunnel mode"));
     }
-}
-
-/// The contract's name of an authentication algorithm; `None` where there is none.
-pub(crate) const fn contract_authentication(authentication: Authentication) -> Option<AuthenticationAlgorithm> {
-    Some(match authentication {
-        Authentication::None => return None,
-        Authentication::HmacMd5 => AuthenticationAlgorithm::HmacMd5,
-        Authentication::HmacSha1 => AuthenticationAlgorithm::HmacSha1,
-        Authentication::HmacSha256 => AuthenticationAlgorithm::HmacSha256,
-        Authentication::HmacSha384 => AuthenticationAlgorithm::HmacSha384,
-        Authentication::HmacSha512 => AuthenticationAlgorithm::HmacSha512,
-        Authentication::AesGmac(size) => AuthenticationAlgorithm::AesGmac(contract_size(size)),
-    })
-}
-
-const fn contract_size(size: ipsec::AesKeySize) -> ndis::AesKeySize {
-    match size {
-        ipsec::AesKeySize::Aes128 => ndis::AesKeySize::Aes128,
-        ipsec::AesKeySize::Aes192 => ndis::AesKeySize::Aes192,
-        ipsec::AesKeySize::Aes256 => ndis::AesKeySize::Aes256,
+    if flow.dummy_every != 0 && !esp {
+        return Err(invalid(parameters, "traffic-flow", &format_args!("dummy-every {}", flow.dummy_every), "dummy-every for ESP"));
     }
+    Ok(())
 }

@@ -48,12 +48,15 @@ pub struct Spd {
     pub default_inbound: Action,
     /// What happens to frames that are not IP, both ways.
     pub non_ip: Action,
+    /// What happens to IKE packets and NAT keepalives that come in on a port of UDP-ESP (RFC 3948 section 2.2; [`Action::Bypass`]: they are passed as they
+    /// are). They are IKE's, and looked at before the policies.
+    pub ike: Action,
 }
 
 impl Spd {
-    /// No policies: everything is discarded.
+    /// No policies: everything is discarded but IKE over UDP-ESP.
     pub const fn new() -> Self {
-        Self { policies: Vec::new(), default_outbound: Action::Discard, default_inbound: Action::Discard, non_ip: Action::Discard }
+        Self { policies: Vec::new(), default_outbound: Action::Discard, default_inbound: Action::Discard, non_ip: Action::Discard, ike: Action::Bypass }
     }
 
     /// Adds a policy behind the others.

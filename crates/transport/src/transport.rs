@@ -1,13 +1,14 @@
 //! The transport: what NDIS calls the overlying protocol driver. This is its control side; packets go through its [lanes](crate::TransportLane).
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use arrayvec::ArrayVec;
 use ipsec::{Crypto, Provider};
-use ndis::{BindParameters, Binding, DirectOidRequest, Direction, Offload, Protocol, Status, StatusIndication};
-use packet::{IpAddress, Medium, Spi, Time};
+use ndis::{BindParameters, Binding, DirectOidRequest, Direction, Offload, Operation, Protocol, Status, StatusIndication};
+use packet::{IpAddress, Medium, Spi, Time, UDP_ESP_PORT};
 use sa_table::{Handle, InsertError, SaTable, Seed};
 
 use crate::event::{AuditEvent, SaEvent, SaEventKind};
@@ -15,7 +16,7 @@ use crate::lane::TransportLane;
 use crate::lifetime::Life;
 use crate::offload::{OffloadCounts, OffloadManager, OffloadReason, PacketCapabilities};
 use crate::parameters::{Mode, SaParameters};
-use crate::sa::{Sa, SaError};
+use crate::sa::{Identity, Sa, SaError, Tunnel, keys};
 use crate::selector::Selector;
 use crate::spd::{Policy, Spd};
 use crate::verdict::{LaneCounters, WayCounts};
@@ -52,8 +53,8 @@ pub enum ClearPolicy {
 pub(crate) enum LaneNews {
     /// The NIC asked to delete the SA that a packet came over.
     DeleteRequested(Handle),
-    /// The high half of the SA's sequence numbers has changed.
-    HighHalf(Handle),
+    /// The high half of the sequence numbers of one of the SA's associations has changed.
+    HighHalf(Handle, Operation),
     /// The NIC may no longer know where the SA's extended sequence numbers are.
     Renew(Handle),
     /// A lifetime limit was reached.
@@ -73,6 +74,7 @@ pub(crate) struct Shared<P: Provider> {
     /// Changes with every change of `snapshot`: a lane looks at it once a batch.
     pub(crate) epoch: AtomicU64,
     policies: Mutex<Policies>,
+    tunnels: Mutex<Tunnels>,
     pub(crate) capabilities: Arc<PacketCapabilities>,
     manager: Mutex<OffloadManager<P>>,
     lanes: Mutex<Vec<Arc<LaneCounters>>>,
@@ -87,9 +89,19 @@ pub(crate) struct Snapshot {
     pub(crate) spd: Arc<Spd>,
     /// Destination and source of inbound SAs: where a later fragment of ESP, which shows no SPI, may belong. Sorted.
     peers: Vec<(IpAddress, IpAddress)>,
+    /// Local ports of UDP-ESP. Sorted.
+    udp_ports: Vec<u16>,
+    /// Whether any SA sends dummies.
+    pub(crate) dummies: bool,
 }
 
 impl Snapshot {
+    /// Whether UDP to this port may carry ESP.
+    #[inline]
+    pub(crate) fn is_udp_esp(&self, port: u16) -> bool {
+        port == UDP_ESP_PORT || self.udp_ports.binary_search(&port).is_ok()
+    }
+
     /// Whether an inbound SA can be about a packet between these.
     pub(crate) fn is_peer(&self, source: IpAddress, destination: IpAddress) -> bool {
         let any = if destination.is_v4() { IpAddress::UNSPECIFIED_V4 } else { IpAddress::UNSPECIFIED_V6 };
@@ -104,14 +116,25 @@ struct Policies {
     spd: Arc<Spd>,
     /// How many inbound SAs have this destination and source.
     peers: BTreeMap<(IpAddress, IpAddress), usize>,
+    /// How many inbound SAs have this local port for UDP-ESP.
+    udp_ports: BTreeMap<u16, usize>,
+    /// How many outbound SAs send dummies.
+    dummies: usize,
     snapshot: Option<Arc<Snapshot>>,
 }
 
 impl<P: Provider> Shared<P> {
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         let mut policies = lock(&self.policies);
-        let Policies { spd, peers, snapshot } = &mut *policies;
-        Arc::clone(snapshot.get_or_insert_with(|| Arc::new(Snapshot { spd: Arc::clone(spd), peers: peers.keys().copied().collect() })))
+        let Policies { spd, peers, udp_ports, dummies, snapshot } = &mut *policies;
+        Arc::clone(snapshot.get_or_insert_with(|| {
+            Arc::new(Snapshot {
+                spd: Arc::clone(spd),
+                peers: peers.keys().copied().collect(),
+                udp_ports: udp_ports.keys().copied().collect(),
+                dummies: *dummies != 0,
+            })
+        }))
     }
 
     pub(crate) fn tell(&self, news: &mut Vec<LaneNews>) {
@@ -136,11 +159,98 @@ impl<P: Provider> Shared<P> {
         }
     }
 
+    /// The tunnel bundle of that name that was added last.
+    fn tunnel(&self, direction: Direction, name: &str) -> Option<Tunnel> {
+        let outbound = direction == Direction::Outbound;
+        let handle = *lock(&self.tunnels).get(&(outbound, name.into()))?.last()?;
+        self.sad.with(handle, |tunnel| Tunnel { handle, udp: tunnel.in_udp() }).ok()
+    }
+
+    /// Notes what lanes must know of an SA, or that it is gone.
+    fn leave(&self, sa: Handle, footprint: &Footprint, there: bool) {
+        if footprint.tunnel {
+            let mut tunnels = lock(&self.tunnels);
+            let named = tunnels.entry((footprint.outbound, footprint.name.as_str().into())).or_default();
+            if there {
+                named.push(sa);
+            } else {
+                named.retain(|&other| other != sa);
+                if named.is_empty() {
+                    tunnels.remove(&(footprint.outbound, footprint.name.as_str().into()));
+                }
+            }
+        }
+        if footprint.peer.is_none() && footprint.udp_port.is_none() && !footprint.dummies {
+            return;
+        }
+        self.change(|policies| {
+            if let Some(peer) = footprint.peer {
+                count(&mut policies.peers, peer, there);
+            }
+            if let Some(port) = footprint.udp_port {
+                count(&mut policies.udp_ports, port, there);
+            }
+            if footprint.dummies {
+                policies.dummies = if there { policies.dummies + 1 } else { policies.dummies.saturating_sub(1) };
+            }
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut Policies)) {
         let mut policies = lock(&self.policies);
         change(&mut policies);
         policies.snapshot = None;
         self.epoch.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// Tunnel bundles by direction (whether outbound) and name, the newest last.
+type Tunnels = HashMap<(bool, Box<str>), Vec<Handle>>;
+
+/// What an SA means to others than itself, for as long as it is there.
+struct Footprint {
+    name: String,
+    outbound: bool,
+    /// It is a tunnel, and others can be inside it.
+    tunnel: bool,
+    /// The tunnel that it is inside.
+    inside: Option<Handle>,
+    udp: bool,
+    /// Inbound: destination and source.
+    peer: Option<(IpAddress, IpAddress)>,
+    /// Inbound: the local port of its UDP-ESP.
+    udp_port: Option<u16>,
+    /// Outbound: it sends dummies.
+    dummies: bool,
+}
+
+impl Footprint {
+    fn of<P: Provider>(sa: &Sa<P>) -> Self {
+        let parameters = sa.parameters();
+        Self {
+            name: parameters.name.clone(),
+            outbound: sa.outbound,
+            tunnel: parameters.mode == Mode::Tunnel,
+            inside: sa.inside.map(|tunnel| tunnel.handle),
+            udp: sa.in_udp(),
+            peer: (!sa.outbound).then_some((parameters.destination, parameters.source)),
+            udp_port: parameters.udp_encapsulation.filter(|_| !sa.outbound).map(|udp| udp.destination_port),
+            dummies: sa.outbound && sa.sends_dummies(),
+        }
+    }
+}
+
+/// Counts one more, or one less; what there is none of is not in the map.
+fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, more: bool) {
+    match (counts.entry(key), more) {
+        (entry, true) => *entry.or_default() += 1,
+        (Entry::Occupied(mut entry), false) => {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+        (Entry::Vacant(_), false) => {}
     }
 }
 
@@ -155,15 +265,17 @@ pub struct SaStatus {
     pub direction: Direction,
     /// Mode.
     pub mode: Mode,
-    /// SPI.
+    /// SPI of its first association.
     pub spi: Spi,
+    /// Its associations, as they were given: ESP first.
+    pub associations: Vec<AssociationStatus>,
     /// Source address.
     pub source: IpAddress,
     /// Destination address.
     pub destination: IpAddress,
     /// What it may carry; empty = everything.
     pub selectors: Vec<Selector>,
-    /// Highest sequence number used or verified.
+    /// Highest sequence number used or verified under its first association.
     pub sequence: u64,
     /// Packets carried.
     pub packets: u64,
@@ -171,6 +283,17 @@ pub struct SaStatus {
     pub bytes: u64,
     /// Why it is, or is not, offloaded.
     pub offload: OffloadReason,
+}
+
+/// How one association of an SA is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AssociationStatus {
+    /// ESP or AH.
+    pub operation: Operation,
+    /// SPI.
+    pub spi: Spi,
+    /// Highest sequence number used or verified.
+    pub sequence: u64,
 }
 
 /// The transport. Clones are the same transport.
@@ -203,6 +326,7 @@ impl<P: Provider> Transport<P> {
                 sad: sad.clone(),
                 epoch: AtomicU64::new(1),
                 policies: Mutex::default(),
+                tunnels: Mutex::default(),
                 manager: Mutex::new(OffloadManager::new(sad, Arc::clone(&capabilities))),
                 capabilities,
                 lanes: Mutex::default(),
@@ -227,24 +351,31 @@ impl<P: Provider> Transport<P> {
     /// [`SaError`]: nothing was added.
     pub fn add_sa(&self, parameters: SaParameters, now: Time) -> Result<Handle, SaError> {
         let shared = &*self.shared;
-        let sa = Sa::new(&shared.provider, parameters, now)?;
-        let name = sa.parameters().name.clone();
-        let (spi, destination, source) = (sa.spi, sa.parameters().destination, sa.parameters().source);
-        let inbound = sa.parameters().direction == Direction::Inbound;
-        let keys = inbound.then(|| crate::sa::key(spi, destination));
+        let inside = parameters.inside.as_deref().and_then(|name| shared.tunnel(parameters.direction, name));
+        let sa = Sa::new(&shared.provider, parameters, inside, now)?;
+        let (identity, footprint, destination) = (Identity::of(sa.parameters()), Footprint::of(&sa), sa.parameters().destination);
+        let inbound = !sa.outbound;
+        let keys = if inbound { keys(sa.parameters()) } else { ArrayVec::new() };
         // Two inbound SAs may share SPI and destination if every packet's source tells them apart (OV2-SA-4).
+        let mut taken = None;
         let conflicts = |_: &sa_table::Key, other: &Sa<P>| {
-            let theirs = other.parameters().source;
-            theirs == source || theirs.is_unspecified() || source.is_unspecified()
+            taken = taken.or_else(|| identity.conflict(other.parameters()));
+            taken.is_some()
         };
-        let handle = shared.sad.insert_unless(sa, keys.as_slice(), conflicts).map_err(|error| match error {
-            InsertError::Full { .. } => SaError::Full { name },
-            _ => SaError::Duplicate { name, spi, destination },
-        })?;
-        if inbound {
-            shared.change(|policies| *policies.peers.entry((destination, source)).or_default() += 1);
+        let handle = match shared.sad.insert_unless(sa, &keys, conflicts) {
+            Ok(handle) => handle,
+            Err(InsertError::Full { .. }) => return Err(SaError::Full { name: footprint.name }),
+            Err(_) => return Err(SaError::Duplicate { name: footprint.name, spi: taken.unwrap_or(identity.spi()), destination }),
+        };
+        if let Some(tunnel) = inside {
+            let _ = shared.sad.with(tunnel.handle, |tunnel| tunnel.surround(footprint.udp));
         }
-        lock(&shared.manager).add(handle);
+        shared.leave(handle, &footprint, true);
+        let mut manager = lock(&shared.manager);
+        manager.add(handle);
+        if let Some(tunnel) = inside {
+            manager.surrounded(tunnel.handle);
+        }
         Ok(handle)
     }
 
@@ -257,21 +388,14 @@ impl<P: Provider> Transport<P> {
     pub fn remove_sa(&self, sa: Handle) -> bool {
         let shared = &*self.shared;
         lock(&shared.manager).remove(sa);
-        let peer = shared.sad.with(sa, |sa| {
-            let parameters = sa.parameters();
-            (parameters.direction == Direction::Inbound).then_some((parameters.destination, parameters.source))
-        });
+        let footprint = shared.sad.with(sa, Footprint::of);
         let removed = shared.sad.remove(sa).is_ok();
         shared.sad.reclaim(|_| {});
-        if removed && let Ok(Some(peer)) = peer {
-            shared.change(|policies| {
-                if let Entry::Occupied(mut entry) = policies.peers.entry(peer) {
-                    *entry.get_mut() -= 1;
-                    if *entry.get() == 0 {
-                        entry.remove();
-                    }
-                }
-            });
+        if removed && let Ok(footprint) = footprint {
+            if let Some(tunnel) = footprint.inside {
+                let _ = shared.sad.with(tunnel, |tunnel| tunnel.release(footprint.udp));
+            }
+            shared.leave(sa, &footprint, false);
         }
         removed
     }
@@ -361,7 +485,7 @@ impl<P: Provider> Transport<P> {
                     shared.event(sa, SaEventKind::DeleteRequested, now);
                     lock(&shared.manager).delete_requested(sa);
                 }
-                LaneNews::HighHalf(sa) => lock(&shared.manager).update_high(sa),
+                LaneNews::HighHalf(sa, operation) => lock(&shared.manager).update_high(sa, operation),
                 LaneNews::Renew(sa) => lock(&shared.manager).renew(sa),
                 LaneNews::SequenceLow(sa) | LaneNews::Life(sa, Life::SoftReached) => shared.event(sa, SaEventKind::SoftExpired, now),
                 LaneNews::Life(sa, _) => {
@@ -391,12 +515,18 @@ impl<P: Provider> Transport<P> {
 }
 
 fn status<P: Provider>(handle: Handle, sa: &Sa<P>, offload: OffloadReason) -> SaStatus {
+    let associations = sa.parameters().associations.iter().map(|parameters| AssociationStatus {
+        operation: parameters.operation,
+        spi: parameters.spi,
+        sequence: sa.association(parameters.operation).map_or(0, crate::association::Association::sequence),
+    });
     SaStatus {
         handle,
         name: Arc::clone(&sa.name),
         direction: sa.parameters().direction,
         mode: sa.mode,
-        spi: sa.spi,
+        spi: sa.parameters().associations[0].spi,
+        associations: associations.collect(),
         source: sa.parameters().source,
         destination: sa.parameters().destination,
         selectors: sa.selectors().to_vec(),

@@ -197,9 +197,9 @@ impl From<&Tally> for Count {
 pub struct WayCounters {
     /// Packets that were handed in.
     pub seen: Tally,
-    /// Protected, or opened, by the NIC.
+    /// Protected, or opened, by the NIC: all of it.
     pub offloaded: Tally,
-    /// Protected, or opened, in software.
+    /// Protected, or opened, in software: all of it, or the part that the NIC did not do.
     pub software: Tally,
     /// Went by in clear: bypassed by policy, or passed up because no SA matched.
     pub clear: Tally,
@@ -207,6 +207,8 @@ pub struct WayCounters {
     pub dropped: [Tally; DropReason::ALL.len()],
     /// Sends that the NIC gave back and that software then protected; they count under `software` when they are done.
     pub retried: Counter,
+    /// Dummy packets that were sent (RFC 4303 section 2.6). They are among none of the others: nobody handed them in.
+    pub dummies: Tally,
 }
 
 /// [`WayCounters`] at one moment, summed over lanes.
@@ -224,6 +226,8 @@ pub struct WayCounts {
     pub dropped: [Count; DropReason::ALL.len()],
     /// Sends that the NIC gave back and that software then protected.
     pub retried: u64,
+    /// Dummy packets that were sent, which are among none of the others.
+    pub dummies: Count,
 }
 
 impl WayCounts {
@@ -237,6 +241,7 @@ impl WayCounts {
             *sum += tally.into();
         }
         self.retried = self.retried.saturating_add(counters.retried.get());
+        self.dummies += (&counters.dummies).into();
     }
 
     /// Dropped for `reason`.

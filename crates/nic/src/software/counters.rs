@@ -20,7 +20,7 @@ macro_rules! failures {
 failures! {
     /// It asks for large send, checksums or a tag, none of which was offered (OV2-SEND-5).
     UnsupportedRequest = "send_unsupported_request",
-    /// It names a tunnel bundle: combined modes were not offered, or the first slot is zero (OV2-OOB-1).
+    /// It names a tunnel bundle, and no other bundle in the first slot (OV2-OOB-1).
     TunnelHandle = "send_tunnel_handle",
     /// The handle names no live SA (OV2-SEND-2).
     StaleHandle = "send_stale_handle",

@@ -1,55 +1,71 @@
-//! The receive engine: finds each packet's SA, opens batches in place, writes verdicts out of band (OV2-RECV-1 to OV2-RECV-6).
+//! The receive engine: finds each packet's SA, opens batches in place, writes verdicts out of band (OV2-RECV-1 to OV2-RECV-7).
 //!
-//! Every packet is indicated, in order. On success its payload is decrypted where it was, and all headers stay. On failure it has the bytes that it
-//! came with.
+//! Every packet is indicated, in order. What was opened is in clear where it was, and all headers stay. A packet that failed has the bytes that it had
+//! before the step that failed.
+//!
+//! A chunk of packets is worked on in rounds, one header of each packet a round: AH of the outer portion, its ESP, AH of the inner portion, its ESP. Nearly
+//! all packets are done after the first.
 
-use core::net::IpAddr;
-use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use arrayvec::ArrayVec;
-use ipsec::{BATCH, Data, OpenBatch, OpenJob, Provider, Scratch, SealJob, Trailer, read_trailer};
+use ipsec::{BATCH, Provider, Scratch};
 use ndis::{CryptoStatus, HeaderReceive, IpsecReceive, NblBatch, NetBufferList, Operation, OutOfBand};
-use packet::{EspPacket, FrameBatch, IpProtocol, IpVersion, Ipv4Packet, Ipv6Packet, Medium};
-use sa_table::{Guard, Key};
+use packet::{FrameBatch, IpProtocol, IpVersion, Medium};
 
 use super::counters::Counters;
-use super::sa::{Sa, Transforms};
-use super::word::Word;
-use crate::link::{IpsecHeader, Outer, announces_ip, ip_offset};
+use super::lookup::{Finder, Hit};
+use super::portion::Position;
+use super::sa::Sa;
+use crate::link::{announces_ip, ip_offset};
 
 /// What a batch is received with.
 pub(super) struct Receiver<'a, P: Provider> {
     pub(super) provider: &'a P,
-    pub(super) word: Word,
     pub(super) medium: Medium,
-    pub(super) guard: &'a Guard<'a, Sa<P>>,
+    pub(super) finder: Finder<'a, P>,
     pub(super) counters: &'a Counters,
 }
 
-/// What is to be done with a packet.
-enum Class<'a, P: Provider> {
-    /// Nothing.
-    Untouched,
-    /// It matches an SA, and fails before any cryptography.
-    Failed(&'a Sa<P>, CryptoStatus),
-    /// The ESP packet at this place of the frame is to be opened.
-    Open(&'a Sa<P>, Range<usize>),
+/// A lane's own memory.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// Of the provider.
+    pub(super) scratch: Scratch,
+    /// Headers as AH authenticates them.
+    pub(super) masked: Vec<u8>,
 }
 
-/// A packet whose SA was found.
-struct Found<'a, P: Provider> {
-    /// Its place among the packets of the chunk.
-    index: usize,
-    sa: &'a Sa<P>,
-    esp: Range<usize>,
+/// One header of a packet that is to be worked on. Offsets are in bytes from the start of the frame.
+pub(super) struct Task<'a, P: Provider> {
+    pub(super) sa: &'a Sa<P>,
+    /// The packet's place in the chunk.
+    pub(super) index: u32,
+    /// Where the portion's IP header begins.
+    pub(super) ip: u32,
+    /// Where the header begins.
+    pub(super) at: u32,
+    /// Where what it heads ends.
+    pub(super) end: u32,
+    pub(super) operation: Operation,
+    pub(super) position: Position,
+    /// Something of the packet is in UDP.
+    pub(super) udp: bool,
 }
 
-/// A packet that is being opened.
-struct Opening<'a, 'p, P: Provider> {
-    sa: &'a Sa<P>,
-    sequence: u64,
-    oob: &'p mut OutOfBand,
+/// The first header of a portion that is to be worked on, or what is wrong with it.
+type Found<'a, P> = Result<Task<'a, P>, (&'a Sa<P>, CryptoStatus)>;
+
+/// At most one a packet.
+pub(super) type Tasks<'a, P> = ArrayVec<Task<'a, P>, BATCH>;
+
+/// What a portion carries after its last header.
+pub(super) struct Carried<'b> {
+    pub(super) payload: &'b [u8],
+    /// Where in the frame it begins.
+    pub(super) at: usize,
+    /// It is an IP packet.
+    pub(super) tunnel: bool,
 }
 
 /// Packets that are left alone, of one batch.
@@ -59,35 +75,35 @@ struct Left {
     no_sa: u64,
 }
 
-impl<P: Provider> Receiver<'_, P> {
+impl<'a, P: Provider> Receiver<'a, P> {
     /// Receives all of `frames`, and leaves it empty.
-    pub(super) fn receive(&self, frames: &mut FrameBatch, up: &mut NblBatch, scratch: &mut Scratch) {
+    pub(super) fn receive(&self, frames: &mut FrameBatch, up: &mut NblBatch, memory: &mut Memory) {
         let mut left = Left::default();
-        let mut first = up.len();
+        let first = up.len();
         up.extend(frames.drain(..).map(|frame| NetBufferList::from_frame(frame, 0)));
-        while first < up.len() {
-            let mut found = ArrayVec::<Found<'_, P>, BATCH>::new();
-            let mut end = first;
-            for (index, list) in up[first..].iter_mut().take(BATCH).enumerate() {
-                end += 1;
-                let bytes = list.buffer.as_slice();
-                list.l3_offset = ip_offset(self.medium, bytes);
-                match self.classify(bytes, usize::from(list.l3_offset), &mut left) {
-                    Class::Untouched => {}
-                    Class::Failed(sa, status) => list.oob.set_ipsec_receive(failure(sa, status)),
-                    Class::Open(sa, esp) => {
-                        found.push(Found { index, sa, esp });
-                        // What high half its next packets have is known when this one was verified.
-                        if sa.is_unverified() {
-                            break;
-                        }
-                    }
+        for chunk in up[first..].chunks_mut(BATCH) {
+            let mut tasks = Tasks::new();
+            for (index, list) in (0..).zip(chunk.iter_mut()) {
+                list.l3_offset = ip_offset(self.medium, list.buffer.as_slice());
+                match self.classify(list.buffer.as_slice(), usize::from(list.l3_offset), index, &mut left) {
+                    Some(Ok(task)) => tasks.push(task),
+                    Some(Err((sa, status))) => report_failure(&mut list.oob, sa, Position::Outer, status),
+                    None => {}
                 }
             }
-            if !found.is_empty() {
-                self.open(&found, &mut up[first..end], scratch);
+            while !tasks.is_empty() {
+                let mut next = Tasks::new();
+                if tasks.iter().any(|task| task.operation == Operation::Ah) {
+                    self.verify(&tasks, chunk, memory, &mut next);
+                }
+                self.open(&tasks, chunk, &mut memory.scratch, &mut next);
+                if next.is_empty() {
+                    break;
+                }
+                // Those after AH and those after ESP, in the packets' order again.
+                next.sort_unstable_by_key(|task| task.index);
+                tasks = next;
             }
-            first = end;
         }
         if left.outside_capabilities != 0 {
             self.counters.outside_capabilities.fetch_add(left.outside_capabilities, Ordering::Relaxed);
@@ -97,154 +113,134 @@ impl<P: Provider> Receiver<'_, P> {
         }
     }
 
+    /// The first header of a frame's packet that is to be worked on, or what is wrong with it. `None`: the packet is left alone.
     #[inline]
-    fn classify(&self, frame: &[u8], l3_offset: usize, left: &mut Left) -> Class<'_, P> {
+    fn classify(&self, frame: &[u8], l3_offset: usize, index: u32, left: &mut Left) -> Option<Found<'a, P>> {
         if !announces_ip(self.medium, frame, l3_offset) {
-            return Class::Untouched;
-        }
-        let Some(packet) = frame.get(l3_offset..) else { return Class::Untouched };
-        let Some(outer @ Outer { ipsec: Some(ipsec), .. }) = Outer::parse(packet) else { return Class::Untouched };
-        if !self.word.receives(outer.version) {
-            return Class::Untouched;
-        }
-        if outer.fragment || outer.extras && !self.word.extras(outer.version) {
-            left.outside_capabilities += 1;
-            return Class::Untouched;
-        }
-        let Some((packet, header)) = packet.get(..outer.total_len).and_then(|packet| Some((packet, packet.get(ipsec.offset..)?))) else {
-            return Class::Untouched;
-        };
-        match self.find(&outer, ipsec, packet, header) {
-            None => {
-                left.no_sa += 1;
-                Class::Untouched
-            }
-            // OV2-CAP-14: what does not fit any more is as if it were not there.
-            Some((sa, _)) if !self.word.covers(sa.needs) => {
-                left.outside_capabilities += 1;
-                Class::Untouched
-            }
-            Some((sa, false)) => Class::Failed(sa, CryptoStatus::InvalidProtocol),
-            Some((sa, true)) => {
-                let Transforms::Esp(transform) = &sa.transforms;
-                match transform.text(header.len()) {
-                    Ok(_) => Class::Open(sa, l3_offset + ipsec.offset..l3_offset + outer.total_len),
-                    Err(_) => Class::Failed(sa, CryptoStatus::InvalidPacketSyntax),
-                }
-            }
-        }
-    }
-
-    /// The SA of a packet, and whether it has the operation of the packet's header (OV2-RECV-3).
-    #[inline]
-    fn find(&self, outer: &Outer, ipsec: IpsecHeader, packet: &[u8], header: &[u8]) -> Option<(&Sa<P>, bool)> {
-        let at = match ipsec.operation {
-            Operation::Esp => 0,
-            Operation::Ah => 4,
-        };
-        let spi = u32::from_be_bytes(*header.get(at..)?.first_chunk()?);
-        if spi == 0 {
             return None;
         }
-        let (key, source) = match outer.version {
-            IpVersion::V4 => {
-                let view = Ipv4Packet::new(packet).ok()?;
-                (Key::v4(spi, view.dst().octets()), IpAddr::V4(view.src()))
-            }
-            IpVersion::V6 => {
-                let view = Ipv6Packet::new(packet).ok()?;
-                (Key::v6(spi, view.dst().octets()), IpAddr::V6(view.src()))
-            }
-        };
-        let mut other = None;
-        for (_, sa) in self.guard.find(&key) {
-            if !sa.admits(|| source) {
-                continue;
-            }
-            if sa.operation() == ipsec.operation {
-                return Some((sa, true));
-            }
-            other = other.or(Some((sa, false)));
+        let bytes = frame.get(l3_offset..)?;
+        let portion = self.finder.parse(bytes)?;
+        let header = portion.ipsec?;
+        if !self.finder.word.receives(portion.version) {
+            return None;
         }
-        other
-    }
-
-    /// Opens the packets that were found among `lists`.
-    fn open(&self, found: &[Found<'_, P>], lists: &mut [NetBufferList], scratch: &mut Scratch) {
-        let mut jobs = OpenBatch::<'_, P::Key>::new();
-        let mut openings = ArrayVec::<Opening<'_, '_, P>, BATCH>::new();
-        let mut lists = lists.iter_mut();
-        let mut next = 0;
-        for Found { index, sa, esp } in found {
-            let Some(NetBufferList { buffer, oob, .. }) = lists.nth(index - next) else { break };
-            next = index + 1;
-            let Transforms::Esp(transform) = &sa.transforms;
-            let job = buffer.as_mut_slice().get_mut(esp.clone()).and_then(|esp| {
-                let sequence = sa.inbound_sequence(EspPacket::new(&*esp).ok()?.sequence());
-                Some((transform.open_job(esp, sequence).ok()?, sequence))
-            });
-            match job {
-                Some((job, sequence)) => {
-                    jobs.push(job);
-                    openings.push(Opening { sa, sequence, oob });
-                }
-                // The lengths were checked when it was classified.
-                None => oob.set_ipsec_receive(failure(sa, CryptoStatus::InvalidPacketSyntax)),
-            }
+        if !self.finder.within_capabilities(&portion) {
+            left.outside_capabilities += 1;
+            return None;
         }
-        self.provider.open(&mut jobs, scratch);
-        for (job, opening) in jobs.iter_mut().zip(openings) {
-            self.conclude(job, opening);
+        match self.finder.find(bytes, portion.version, header, Position::Outer) {
+            Hit::Nobody => {
+                left.no_sa += 1;
+                None
+            }
+            Hit::Outside => {
+                left.outside_capabilities += 1;
+                None
+            }
+            Hit::Unfit(sa, status) => Some(Err((sa, status))),
+            Hit::Fit(sa) => Some(Ok(Task {
+                sa,
+                index,
+                ip: l3_offset as u32,
+                at: (l3_offset + header.offset) as u32,
+                end: (l3_offset + header.end) as u32,
+                operation: header.operation,
+                position: Position::Outer,
+                udp: header.udp_port.is_some(),
+            })),
         }
     }
 
+    /// Ends a portion that was good in all, and goes on to the packet in it if it has one that is this NIC's too.
     #[inline]
-    fn conclude(&self, job: &mut OpenJob<'_, P::Key>, opening: Opening<'_, '_, P>) {
-        let Opening { sa, sequence, oob } = opening;
-        if !job.verdict.is_good() {
-            let status = if sa.probably_tunnel() { CryptoStatus::TunnelEspAuthFailed } else { CryptoStatus::TransportEspAuthFailed };
-            oob.set_ipsec_receive(failure(sa, status));
-            return;
-        }
-        let Data::InPlace(text) = &job.data else { return };
-        match judge(text) {
-            Ok((trailer, tunnel)) => {
-                let sa_delete_request = sa.verified(sequence, tunnel);
-                oob.set_ipsec_receive(IpsecReceive { sa_delete_request, crypto_done: true, next_crypto_done: false, crypto_status: CryptoStatus::Success });
-                oob.set_header_receive(Some(HeaderReceive { next_header: trailer.next_header, pad_length: trailer.pad_length }));
-            }
-            Err(status) => {
-                sa.authentic(sequence);
-                oob.set_ipsec_receive(failure(sa, status));
-                self.restore(job);
+    pub(super) fn conclude(&self, task: &Task<'a, P>, sequence: u64, carried: &Carried<'_>, oob: &mut OutOfBand, next: &mut Tasks<'a, P>) {
+        let delete = task.sa.verified(task.operation, sequence, carried.tunnel);
+        report(oob, task.position, delete, CryptoStatus::Success);
+        if carried.tunnel && task.position == Position::Outer && self.finder.word.nests() {
+            match self.descend(task, carried.payload, carried.at) {
+                Some(Ok(inner)) => next.push(inner),
+                Some(Err((sa, status))) => report_failure(oob, sa, Position::Inner, status),
+                None => {}
             }
         }
     }
 
-    /// Makes a packet again what it was before it was opened: the same key, nonce and data give the same ciphertext.
-    #[cold]
-    fn restore(&self, job: &mut OpenJob<'_, P::Key>) {
-        let Data::InPlace(text) = &mut job.data else { return };
-        let mut icv = [0; 32];
-        let Some(icv) = icv.get_mut(..job.tag.len()) else { return };
-        self.provider.seal(&mut [SealJob::new(job.key, job.nonce, job.aad, Data::InPlace(text), icv)]);
+    /// The first header of the packet in a tunnel, or what is wrong with it. `None`: it stays as it is.
+    #[inline]
+    fn descend(&self, outer: &Task<'a, P>, bytes: &[u8], at: usize) -> Option<Found<'a, P>> {
+        let portion = self.finder.parse(bytes)?;
+        let header = portion.ipsec?;
+        // No UDP over UDP (OV2-RECV-7).
+        if !self.finder.within_capabilities(&portion) || outer.udp && header.udp_port.is_some() {
+            return None;
+        }
+        let (sa, fit) = match self.finder.find(bytes, portion.version, header, Position::Inner) {
+            Hit::Nobody | Hit::Outside => return None,
+            Hit::Unfit(sa, status) => (sa, Err((sa, status))),
+            Hit::Fit(sa) => (sa, Ok(())),
+        };
+        // A bundle does not protect its own packets again.
+        if core::ptr::eq(sa, outer.sa) {
+            return None;
+        }
+        let udp = outer.udp || header.udp_port.is_some();
+        Some(fit.map(|()| Task {
+            sa,
+            index: outer.index,
+            ip: at as u32,
+            at: (at + header.offset) as u32,
+            end: (at + header.end) as u32,
+            operation: header.operation,
+            position: Position::Inner,
+            udp,
+        }))
     }
 }
 
-/// What an authentic packet carries: its trailer, and whether it is a tunnelled packet (OV2-RECV-5a); or what is wrong with it (OV2-OOB-5).
+/// What a portion carries after its last header: whether it is an IP packet (OV2-RECV-5a).
+///
+/// # Errors
+/// [`CryptoStatus::GenericError`]: the header says that it is, and the packet is none of that version (OV2-OOB-5).
 #[inline]
-fn judge(text: &[u8]) -> Result<(Trailer, bool), CryptoStatus> {
-    let (length, trailer) = read_trailer(text).map_err(|_| CryptoStatus::InvalidPacketSyntax)?;
-    let announced = match IpProtocol(trailer.next_header) {
+pub(super) fn carries_tunnel(next_header: IpProtocol, payload: &[u8]) -> Result<bool, CryptoStatus> {
+    let announced = match next_header {
         IpProtocol::IPV4 => IpVersion::V4,
         IpProtocol::IPV6 => IpVersion::V6,
-        _ => return Ok((trailer, false)),
+        _ => return Ok(false),
     };
-    let carried = text.get(..length).and_then(<[u8]>::first).and_then(|&byte| IpVersion::of_first_byte(byte));
-    if carried == Some(announced) { Ok((trailer, true)) } else { Err(CryptoStatus::GenericError) }
+    let carried = payload.first().and_then(|&byte| IpVersion::of_first_byte(byte));
+    if carried == Some(announced) { Ok(true) } else { Err(CryptoStatus::GenericError) }
 }
 
-/// The out-of-band data of a packet that failed.
-fn failure<P: Provider>(sa: &Sa<P>, crypto_status: CryptoStatus) -> IpsecReceive {
-    IpsecReceive { sa_delete_request: sa.wants_delete(), crypto_done: true, next_crypto_done: false, crypto_status }
+/// What a header that did not verify is called (OV2-RECV-5a).
+pub(super) fn forged<P: Provider>(task: &Task<'_, P>) -> CryptoStatus {
+    match (task.operation, task.sa.probably_tunnel(task.position)) {
+        (Operation::Ah, false) => CryptoStatus::TransportAhAuthFailed,
+        (Operation::Ah, true) => CryptoStatus::TunnelAhAuthFailed,
+        (Operation::Esp, false) => CryptoStatus::TransportEspAuthFailed,
+        (Operation::Esp, true) => CryptoStatus::TunnelEspAuthFailed,
+    }
+}
+
+/// Reports how a portion ended.
+#[inline]
+pub(super) fn report(oob: &mut OutOfBand, position: Position, delete: bool, crypto_status: CryptoStatus) {
+    let (next_crypto_done, delete) = match position {
+        Position::Outer => (false, delete),
+        // The outer one was good, and has been reported.
+        Position::Inner => (true, delete || oob.ipsec_receive().sa_delete_request),
+    };
+    oob.set_ipsec_receive(IpsecReceive { sa_delete_request: delete, crypto_done: true, next_crypto_done, crypto_status });
+}
+
+#[cold]
+pub(super) fn report_failure<P: Provider>(oob: &mut OutOfBand, sa: &Sa<P>, position: Position, status: CryptoStatus) {
+    report(oob, position, sa.wants_delete(), status);
+}
+
+/// Reports the trailer of an ESP that was good: the innermost one stays (OV2-OOB-3).
+#[inline]
+pub(super) fn report_trailer(oob: &mut OutOfBand, next_header: u8, pad_length: u8) {
+    oob.set_header_receive(Some(HeaderReceive { next_header, pad_length }));
 }

@@ -1,46 +1,47 @@
 //! What the software engine keeps of an SA bundle.
 
 use core::net::IpAddr;
-use core::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
-use ipsec::{Authentication, Encryption, EspParameters, EspSa, KeyError, Provider, SaError, esn};
-use ndis::{Associations, Direction, EncryptionAlgorithm, EspAssociation, Operation, SaBundle, Status, UdpEspType};
+use arrayvec::ArrayVec;
+use ipsec::Provider;
+use ndis::{Direction, Operation, SaBundle, Status, UdpEspType};
 use packet::Spi;
-use sa_table::Key;
-use secret::SecretBytes;
+use sa_table::{Key, MAX_KEYS};
 
+use super::numbers::Numbers;
+use super::portion::Position;
+use super::transforms::Transforms;
 use super::word::Word;
 
 /// How many sequence numbers before the end of its space an inbound SA asks to be deleted (OV2-SA-8).
 const NEAR_END: u64 = 1 << 20;
-
-/// The cryptography of a bundle, behind a pointer, so that no key bytes stay on the stack when the bundle is moved into the table.
-pub(super) enum Transforms<P: Provider> {
-    /// ESP alone. AH, and AH over ESP, will be the other kinds.
-    Esp(Box<EspSa<P>>),
-}
 
 /// An SA bundle in the table: first what packets only read, then what they change, on a cache line of its own.
 pub(super) struct Sa<P: Provider> {
     pub(super) transforms: Transforms<P>,
     /// What of the configuration it needs.
     pub(super) needs: Word,
-    pub(super) spi: Spi,
+    /// SPIs of the associations; 0 where there is none, which no packet has.
+    esp_spi: Spi,
+    ah_spi: Spi,
+    source: Option<IpAddr>,
+    /// The local UDP port, if it is not the adapter's; 0: it is.
+    udp_port: u16,
+    udp_esp: Option<UdpEspType>,
+    esp_extended: bool,
+    ah_extended: bool,
     pub(super) inbound: bool,
     pub(super) ipv6: bool,
-    extended: bool,
-    udp_esp: Option<UdpEspType>,
-    window: u32,
-    source: Option<IpAddr>,
     state: State,
 }
 
 #[repr(align(64))]
 struct State {
-    /// Outbound: the highest number sent. Inbound: where numbers are until one was verified, or where an update says that they are.
-    reference: AtomicU64,
-    /// Inbound: the highest number verified; 0 = none.
-    highest: AtomicU64,
+    esp: Numbers,
+    ah: Numbers,
+    /// Size of the replay window, for the inference of inbound numbers.
+    window: u32,
     /// Inbound: how packets were carried last: [`UNKNOWN`], [`TRANSPORT`], [`TUNNEL`].
     mode: AtomicU8,
     /// Inbound: [`KEEP`], [`ASK`], [`ASKED`].
@@ -55,54 +56,78 @@ const KEEP: u8 = 0;
 const ASK: u8 = 1;
 const ASKED: u8 = 2;
 
-/// Low half of the reference of an SA under which nothing was sent or verified: the numbers nearest to it are those with its own high half
-/// (OV2-SA-6: the first packet's high half is taken as it stands).
-const MIDDLE: u64 = (1 << 31) - 1;
-
 impl<P: Provider> Sa<P> {
     /// Expands a bundle's keys.
     ///
     /// # Errors
-    /// [`Status::NOT_SUPPORTED`] for what this engine does not do, [`Status::INVALID_DATA`] for keys that do not fit.
+    /// [`Status::NOT_SUPPORTED`] for what the provider does not do, [`Status::INVALID_DATA`] for keys that do not fit.
     pub(super) fn new(provider: &P, bundle: &SaBundle) -> Result<Self, Status> {
-        let Associations::Esp(esp) = &bundle.associations else { return Err(Status::NOT_SUPPORTED) };
-        if bundle.udp_esp.is_some() {
-            return Err(Status::NOT_SUPPORTED);
-        }
-        let transforms = Transforms::Esp(Box::new(esp_sa(provider, esp, bundle.extension.iv_mask)?));
-        let reference = u64::from(esp.sequence_number_high) << 32 | MIDDLE;
+        let (esp, ah) = (bundle.associations.esp(), bundle.associations.ah());
         Ok(Self {
-            transforms,
+            transforms: Transforms::new(provider, bundle)?,
             needs: Word::needs(bundle),
-            spi: esp.spi,
+            esp_spi: esp.map_or(Spi(0), |esp| esp.spi),
+            ah_spi: ah.map_or(Spi(0), |ah| ah.spi),
+            source: bundle.endpoints.source.filter(|source| !source.is_unspecified()),
+            udp_port: bundle.extension.udp_esp_port.unwrap_or(0),
+            udp_esp: bundle.udp_esp,
+            esp_extended: esp.is_some_and(|esp| esp.extended_sequence_numbers),
+            ah_extended: ah.is_some_and(|ah| ah.extended_sequence_numbers),
             inbound: bundle.direction == Direction::Inbound,
             ipv6: bundle.endpoints.ipv6,
-            extended: esp.extended_sequence_numbers,
-            udp_esp: bundle.udp_esp,
-            window: bundle.extension.replay_window.unwrap_or(0),
-            source: bundle.endpoints.source.filter(|source| !source.is_unspecified()),
-            state: State { reference: AtomicU64::new(reference), highest: AtomicU64::new(0), mode: AtomicU8::new(UNKNOWN), delete: AtomicU8::new(KEEP) },
+            state: State {
+                esp: Numbers::new(esp.map_or(0, |esp| esp.sequence_number_high)),
+                ah: Numbers::new(ah.map_or(0, |ah| ah.sequence_number_high)),
+                window: bundle.extension.replay_window.unwrap_or(0),
+                mode: AtomicU8::new(UNKNOWN),
+                delete: AtomicU8::new(KEEP),
+            },
         })
     }
 
-    /// What the table finds an inbound bundle by. Outbound ones are found by handle only.
-    pub(super) fn key(bundle: &SaBundle, spi: Spi) -> Option<Key> {
+    /// What the table finds an inbound bundle by: one key an association. Outbound ones are found by handle only.
+    pub(super) fn keys(bundle: &SaBundle) -> ArrayVec<Key, MAX_KEYS> {
         if bundle.direction == Direction::Outbound {
-            return None;
+            return ArrayVec::new();
         }
-        Some(match bundle.endpoints.destination {
+        let spis = [bundle.associations.esp().map(|esp| esp.spi), bundle.associations.ah().map(|ah| ah.spi)];
+        let key = |spi: Spi| match bundle.endpoints.destination {
             Some(IpAddr::V4(address)) => Key::v4(spi.0, address.octets()),
             Some(IpAddr::V6(address)) => Key::v6(spi.0, address.octets()),
             None if bundle.endpoints.ipv6 => Key::v6(spi.0, [0; 16]),
             None => Key::v4(spi.0, [0; 4]),
-        })
+        };
+        spis.into_iter().flatten().map(key).collect()
+    }
+
+    /// Whether `bundle` has an association of the same operation and this SPI: of two such under one key one is a duplicate (OV2-SA-4).
+    pub(super) fn excludes(&self, bundle: &SaBundle, spi: Spi) -> bool {
+        let (esp, ah) = (bundle.associations.esp(), bundle.associations.ah());
+        esp.is_some_and(|esp| esp.spi == spi) && self.has(Operation::Esp, spi) || ah.is_some_and(|ah| ah.spi == spi) && self.has(Operation::Ah, spi)
     }
 
     /// The operation of the header that its packets begin with.
+    #[inline]
     pub(super) const fn operation(&self) -> Operation {
         match self.transforms {
             Transforms::Esp(_) => Operation::Esp,
+            Transforms::Ah(_) | Transforms::AhOverEsp(_) => Operation::Ah,
         }
+    }
+
+    /// The SPI of the association of that operation; 0 if there is none.
+    #[inline]
+    pub(super) const fn spi(&self, operation: Operation) -> Spi {
+        match operation {
+            Operation::Esp => self.esp_spi,
+            Operation::Ah => self.ah_spi,
+        }
+    }
+
+    /// Whether it has an association of that operation and SPI.
+    #[inline]
+    pub(super) fn has(&self, operation: Operation, spi: Spi) -> bool {
+        spi != Spi(0) && self.spi(operation) == spi
     }
 
     /// Whether packets from that source may be under it.
@@ -111,56 +136,77 @@ impl<P: Provider> Sa<P> {
         self.source.is_none_or(|only| only == source())
     }
 
-    /// The 64-bit number of a packet to be sent: zero-extended, or the nearest to the highest sent (OV2-SA-6). It counts as sent from here on.
+    /// Whether its ESP stands in UDP there.
     #[inline]
-    pub(super) fn outbound_sequence(&self, low: u32) -> u64 {
-        if !self.extended {
-            return u64::from(low);
+    pub(super) const fn in_udp(&self, position: Position) -> bool {
+        position.in_udp(self.udp_esp)
+    }
+
+    /// Whether ESP in a datagram to `port`, or bare, is what its packets look like there (OV2-RECV-7).
+    #[inline]
+    pub(super) fn takes(&self, position: Position, port: Option<u16>, adapter: u16) -> bool {
+        match port {
+            None => !self.in_udp(position),
+            Some(port) => self.in_udp(position) && port == if self.udp_port == 0 { adapter } else { self.udp_port },
         }
-        let sequence = esn::nearest(low, self.state.reference.load(Ordering::Relaxed));
-        // Several lanes send under one SA: the reference never goes back. MIDDLE above the first numbers of a high half does no harm, because they are
-        // all nearest to it.
-        raise(&self.state.reference, sequence);
-        sequence
+    }
+
+    #[inline]
+    const fn extended(&self, operation: Operation) -> bool {
+        match operation {
+            Operation::Esp => self.esp_extended,
+            Operation::Ah => self.ah_extended,
+        }
+    }
+
+    #[inline]
+    const fn numbers(&self, operation: Operation) -> &Numbers {
+        match operation {
+            Operation::Esp => &self.state.esp,
+            Operation::Ah => &self.state.ah,
+        }
+    }
+
+    /// The 64-bit number of a packet to be sent: zero-extended, or as [`Numbers::outbound`] says. It counts as sent from here on.
+    #[inline]
+    pub(super) fn outbound_sequence(&self, operation: Operation, low: u32) -> u64 {
+        if self.extended(operation) { self.numbers(operation).outbound(low) } else { u64::from(low) }
     }
 
     /// The 64-bit number that a received packet is taken to have (OV2-SA-6).
     #[inline]
-    pub(super) fn inbound_sequence(&self, low: u32) -> u64 {
-        if !self.extended {
-            return u64::from(low);
-        }
-        let highest = self.state.highest.load(Ordering::Relaxed);
-        let reference = self.state.reference.load(Ordering::Relaxed);
-        let updated = reference as u32 == 0 && reference > highest;
-        if highest == 0 || updated { esn::nearest(low, reference) } else { esn::infer(low, highest, self.window) }
+    pub(super) fn inbound_sequence(&self, operation: Operation, low: u32) -> u64 {
+        if self.extended(operation) { self.numbers(operation).inbound(low, self.state.window) } else { u64::from(low) }
     }
 
-    /// Whether the high half of its numbers hangs on a packet that is still to be verified.
+    /// Whether the high half of an association's numbers hangs on a packet that is still to be verified.
     #[inline]
-    pub(super) fn is_unverified(&self) -> bool {
-        self.extended && self.state.highest.load(Ordering::Relaxed) == 0
+    pub(super) fn is_unverified(&self, operation: Operation) -> bool {
+        self.extended(operation) && self.numbers(operation).is_unverified()
     }
 
     /// Notes the number of a packet whose ICV was good.
     #[inline]
-    pub(super) fn authentic(&self, sequence: u64) {
-        if self.extended {
-            raise(&self.state.highest, sequence);
+    pub(super) fn authentic(&self, operation: Operation, sequence: u64) {
+        let extended = self.extended(operation);
+        if extended {
+            self.numbers(operation).authentic(sequence);
+        }
+        let last = if extended { u64::MAX } else { u64::from(u32::MAX) };
+        if last - sequence < NEAR_END && self.state.delete.load(Ordering::Relaxed) == KEEP {
+            self.state.delete.store(ASK, Ordering::Relaxed);
         }
     }
 
-    /// Notes a packet that was good in all, and returns whether it shall ask for the SA's deletion.
+    /// Notes a packet that was good in all of its headers, the last of which is that of `operation`, and returns whether it shall ask for the SA's deletion.
     #[inline]
-    pub(super) fn verified(&self, sequence: u64, tunnel: bool) -> bool {
-        self.authentic(sequence);
-        let last = if self.extended { u64::MAX } else { u64::from(u32::MAX) };
+    pub(super) fn verified(&self, operation: Operation, sequence: u64, tunnel: bool) -> bool {
+        self.authentic(operation, sequence);
         let mode = if tunnel { TUNNEL } else { TRANSPORT };
         if self.state.mode.load(Ordering::Relaxed) != mode {
             self.state.mode.store(mode, Ordering::Relaxed);
         }
-        let delete = self.state.delete.load(Ordering::Relaxed);
-        let ask = delete == ASK || delete == KEEP && last - sequence < NEAR_END;
+        let ask = self.wants_delete();
         if ask {
             self.state.delete.store(ASKED, Ordering::Relaxed);
         }
@@ -183,78 +229,26 @@ impl<P: Provider> Sa<P> {
         self.state.delete.store(ASK, Ordering::Relaxed);
     }
 
-    /// Whether a packet that cannot be read travels in a tunnel, as far as can be told (OV2-RECV-5a).
-    pub(super) fn probably_tunnel(&self) -> bool {
-        match self.udp_esp {
-            Some(UdpEspType::Tunnel | UdpEspType::TransportOverUdpTunnel) => true,
-            Some(UdpEspType::Transport | UdpEspType::UdpTransportOverTunnel) => false,
-            None => self.state.mode.load(Ordering::Relaxed) == TUNNEL,
+    /// Whether a portion that cannot be read is that of a tunnel, as far as can be told (OV2-RECV-5a).
+    pub(super) fn probably_tunnel(&self, position: Position) -> bool {
+        match (position, self.udp_esp) {
+            // Something is around it.
+            (Position::Inner, _) | (Position::Outer, Some(UdpEspType::Transport)) => false,
+            (Position::Outer, Some(UdpEspType::Tunnel | UdpEspType::TransportOverUdpTunnel | UdpEspType::UdpTransportOverTunnel)) => true,
+            (Position::Outer, None) => self.state.mode.load(Ordering::Relaxed) == TUNNEL,
         }
     }
 
-    /// UPDATE_SA: sets the high half, around the wrap of the low one (OV2-SA-6). What is late or repeated changes nothing.
-    ///
-    /// The boundary becomes the reference: the low halves nearest to it are those before and after the wrap, whichever packets come first.
+    /// UPDATE_SA: sets the high half of one association's numbers (OV2-SA-6).
     ///
     /// # Errors
-    /// [`Status::INVALID_PARAMETER`] for an outbound SA that would go back.
-    pub(super) fn update(&self, high: u32) -> Result<(), Status> {
-        let reference = self.state.reference.load(Ordering::Relaxed);
-        let seen = if self.inbound { self.state.highest.load(Ordering::Relaxed).max(reference) } else { reference };
-        let now = (seen >> 32) as u32;
-        if high < now && !self.inbound {
+    /// [`Status::INVALID_PARAMETER`] if there is no such association with extended numbers, or an outbound one would go back.
+    pub(super) fn update(&self, operation: Operation, spi: Spi, high: u32) -> Result<(), Status> {
+        if !self.has(operation, spi) || !self.extended(operation) {
             return Err(Status::INVALID_PARAMETER);
         }
-        if high > now {
-            raise(&self.state.reference, u64::from(high) << 32);
-        }
-        Ok(())
+        self.numbers(operation).update(high, self.inbound)
     }
-}
-
-/// Sets `cell` to `value` if that is higher; one load if it is not.
-#[inline]
-fn raise(cell: &AtomicU64, value: u64) {
-    if cell.load(Ordering::Relaxed) < value {
-        cell.fetch_max(value, Ordering::Relaxed);
-    }
-}
-
-fn esp_sa<P: Provider>(provider: &P, esp: &EspAssociation, iv_mask: u64) -> Result<EspSa<P>, Status> {
-    let encryption = match esp.encryption.algorithm {
-        EncryptionAlgorithm::AesGcm(size) => Encryption::AesGcm(match size {
-            ndis::AesKeySize::Aes128 => ipsec::AesKeySize::Aes128,
-            ndis::AesKeySize::Aes192 => ipsec::AesKeySize::Aes192,
-            ndis::AesKeySize::Aes256 => ipsec::AesKeySize::Aes256,
-        }),
-        EncryptionAlgorithm::Null
-        | EncryptionAlgorithm::DesCbc
-        | EncryptionAlgorithm::TripleDesCbc
-        | EncryptionAlgorithm::AesCbc(_)
-        | EncryptionAlgorithm::ChaCha20Poly1305 => return Err(Status::NOT_SUPPORTED),
-    };
-    if esp.authentication.is_some() {
-        return Err(Status::NOT_SUPPORTED);
-    }
-    let icv_length = match esp.encryption.additional_info {
-        0 => 16,
-        length => length as usize,
-    };
-    let parameters = EspParameters {
-        encryption,
-        encryption_key: &esp.encryption.key,
-        icv_length,
-        authentication: Authentication::None,
-        authentication_key: &SecretBytes::default(),
-        allow_unauthenticated: false,
-        extended_sequence_numbers: esp.extended_sequence_numbers,
-        iv_mask,
-    };
-    EspSa::new(provider, &parameters).map_err(|error| match error {
-        SaError::Provider(KeyError::Unsupported { .. }) => Status::NOT_SUPPORTED,
-        SaError::Provider(_) => Status::RESOURCES,
-        _ => Status::INVALID_DATA,
-    })
 }
 
 #[cfg(test)]

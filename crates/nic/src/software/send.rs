@@ -1,17 +1,20 @@
-//! The send engine: checks each list against its SA, seals batches in place, moves frames to the wire in order (OV2-SEND-1 to OV2-SEND-8).
+//! The send engine: checks each list against its SAs, seals batches in place, moves frames to the wire in order (OV2-SEND-1 to OV2-SEND-8).
+//!
+//! Lists under ESP alone, as nearly all are, are sealed as they are checked. AH, AH over ESP and transport over tunnel go through [stages](super::stages).
 
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
-use ipsec::{BATCH, EspError, Provider, SealBatch, read_trailer};
-use ndis::{HeaderTransmit, NblBatch, NetBufferList, Operation, Status};
+use ipsec::{BATCH, Provider, SealBatch};
+use ndis::{NblBatch, NetBufferList, Operation, Status};
 use packet::{EspPacket, Frame, FrameBatch, Medium};
 use sa_table::{Guard, Handle};
 
 use super::counters::{Counters, SendFailure};
-use super::sa::{Sa, Transforms};
+use super::layer::{Layer, check_esp_frame};
+use super::sa::Sa;
+use super::transforms::Transforms;
 use super::word::Word;
-use crate::link::{Outer, announces_ip};
 
 /// Requests of the checksum slot on transmit: TCP, UDP and IP header checksums. The bits below only say which IP version it is.
 const CHECKSUM_REQUESTS: u32 = 0b1_1100;
@@ -25,22 +28,50 @@ pub(super) struct Sender<'a, P: Provider> {
     pub(super) counters: &'a Counters,
 }
 
-impl<P: Provider> Sender<'_, P> {
+/// A lane's own memory; empty between batches.
+#[derive(Default)]
+pub(super) struct Memory {
+    /// Lists that a provider did not seal after all, by their places in the batch.
+    pub(super) unsealed: Vec<usize>,
+    /// Headers as AH authenticates them.
+    pub(super) masked: Vec<u8>,
+}
+
+/// What is to be done with a list.
+enum Sealing<'a, P: Provider> {
+    /// Nothing: it goes out as it stands.
+    AsItStands,
+    /// ESP alone; where it is in the first buffer's frame.
+    Esp(&'a Sa<P>, Range<usize>),
+    /// Anything else.
+    Staged(Bundles<'a, P>, Layers<'a, P>),
+}
+
+/// The bundles that a list asks for: that of the first slot, and the tunnel's.
+pub(super) struct Bundles<'a, P: Provider> {
+    pub(super) first: &'a Sa<P>,
+    pub(super) tunnel: Option<&'a Sa<P>>,
+}
+
+/// What is to be done with one buffer, in this order.
+pub(super) type Layers<'a, P> = ArrayVec<Layer<'a, P>, 2>;
+
+/// A list that goes through the stages.
+pub(super) struct Staged<'a, P: Provider> {
+    /// Its place in the chunk.
+    pub(super) index: usize,
+    pub(super) bundles: Bundles<'a, P>,
+    /// Of the buffer whose turn it is.
+    pub(super) layers: Layers<'a, P>,
+}
+
+impl<'a, P: Provider> Sender<'a, P> {
     /// Sends all of `batch`, and leaves it empty.
-    ///
-    /// `unsealed` is the lane's own memory for lists that a provider did not seal after all, and stays empty.
-    pub(super) fn send(&self, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch, unsealed: &mut Vec<usize>) {
-        self.seal(batch, unsealed);
-        unsealed.sort_unstable();
-        unsealed.dedup();
-        for &index in &*unsealed {
-            if let Some(list) = batch.get_mut(index) {
-                list.status = self.counters.failed(SendFailure::Provider);
-                // What the provider had is lost: better an empty list than one that somebody sends again.
-                list.buffers_mut().for_each(|buffer| buffer.truncate(0));
-            }
+    pub(super) fn send(&self, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch, memory: &mut Memory) {
+        for (number, chunk) in batch.chunks_mut(BATCH).enumerate() {
+            self.seal(chunk, number * BATCH, memory);
         }
-        unsealed.clear();
+        self.empty_unsealed(batch, &mut memory.unsealed);
         if batch.iter().all(|list| list.status.is_success() && list.more.is_empty()) {
             // As nearly always: each frame goes to its place at once.
             wire.extend(batch.iter_mut().map(NetBufferList::take_frame));
@@ -59,46 +90,75 @@ impl<P: Provider> Sender<'_, P> {
         }
     }
 
-    /// Gives every list its status, and seals those that succeed.
-    fn seal(&self, batch: &mut NblBatch, unsealed: &mut Vec<usize>) {
+    fn empty_unsealed(&self, batch: &mut [NetBufferList], unsealed: &mut Vec<usize>) {
+        unsealed.sort_unstable();
+        unsealed.dedup();
+        for index in unsealed.drain(..) {
+            if let Some(list) = batch.get_mut(index) {
+                list.status = self.counters.failed(SendFailure::Provider);
+                // What the provider had is lost: better an empty list than one that somebody sends again.
+                list.buffers_mut().for_each(|buffer| buffer.truncate(0));
+            }
+        }
+    }
+
+    /// Gives every list of a chunk its status, and seals those that go out protected. `base`: the chunk's place in the batch.
+    fn seal(&self, chunk: &mut [NetBufferList], base: usize, memory: &mut Memory) {
+        let mut staged = ArrayVec::<Staged<'_, P>, BATCH>::new();
+        self.seal_esp(chunk, base, memory, &mut staged);
+        if !staged.is_empty() {
+            self.run_stages(staged, chunk, base, memory);
+        }
+    }
+
+    /// Checks every list of a chunk, and seals those that need ESP alone; the others go to `staged`.
+    fn seal_esp(&self, chunk: &mut [NetBufferList], base: usize, memory: &mut Memory, staged: &mut ArrayVec<Staged<'a, P>, BATCH>) {
         let mut jobs = SealBatch::<'_, P::Key>::new();
         let mut owners = ArrayVec::<usize, BATCH>::new();
-        for (index, list) in batch.iter_mut().enumerate() {
-            let sealing = match self.check(list) {
-                Ok(sealing) => sealing,
+        for (index, list) in chunk.iter_mut().enumerate() {
+            let (sa, esp) = match self.check(list, &mut memory.masked) {
+                Ok(Sealing::Esp(sa, esp)) => (sa, esp),
+                Ok(Sealing::AsItStands) => {
+                    list.status = Status::SUCCESS;
+                    continue;
+                }
+                Ok(Sealing::Staged(bundles, layers)) => {
+                    list.status = Status::SUCCESS;
+                    staged.push(Staged { index, bundles, layers });
+                    continue;
+                }
                 Err(failure) => {
                     list.status = self.counters.failed(failure);
                     continue;
                 }
             };
             list.status = Status::SUCCESS;
-            let Some(Sealing { sa, esp: first }) = sealing else { continue };
-            let Transforms::Esp(transform) = &sa.transforms;
             let (header, l3_offset) = (list.oob.header_transmit(), usize::from(list.l3_offset));
-            let mut esp = Some(first);
-            for buffer in core::iter::once(&mut list.buffer).chain(&mut list.more) {
+            let mut esp = Some(esp);
+            for buffer in list.buffers_mut() {
                 // All buffers were checked; those after the first are looked at again for where their ESP is.
-                let range = esp.take().map_or_else(|| self.check_packet(sa, header, l3_offset, buffer.as_slice()), Ok);
+                let range = esp.take().map_or_else(|| check_esp_frame(self, sa, header, l3_offset, buffer.as_slice()), Ok);
                 let job = range.ok().and_then(|range| buffer.as_mut_slice().get_mut(range)).and_then(|esp| {
                     let low = EspPacket::new(&*esp).ok()?.sequence();
-                    transform.seal_job(esp, sa.outbound_sequence(low)).ok()
+                    sa.transforms.esp()?.seal_job(esp, sa.outbound_sequence(Operation::Esp, low)).ok()
                 });
                 match job {
                     Some(job) => {
                         jobs.push(job);
-                        owners.push(index);
+                        owners.push(base + index);
                     }
-                    None => unsealed.push(index),
+                    None => memory.unsealed.push(base + index),
                 }
                 if jobs.is_full() {
-                    self.run(&mut jobs, &mut owners, unsealed);
+                    self.run(&mut jobs, &mut owners, &mut memory.unsealed);
                 }
             }
         }
-        self.run(&mut jobs, &mut owners, unsealed);
+        self.run(&mut jobs, &mut owners, &mut memory.unsealed);
     }
 
-    fn run(&self, jobs: &mut SealBatch<'_, P::Key>, owners: &mut ArrayVec<usize, BATCH>, unsealed: &mut Vec<usize>) {
+    /// Seals jobs, and notes the lists of those that failed.
+    pub(super) fn run(&self, jobs: &mut SealBatch<'_, P::Key>, owners: &mut ArrayVec<usize, BATCH>, unsealed: &mut Vec<usize>) {
         if jobs.is_empty() {
             return;
         }
@@ -108,77 +168,58 @@ impl<P: Provider> Sender<'_, P> {
         owners.clear();
     }
 
-    /// Checks a list with all its buffers, and changes nothing. `None`: it goes out as it stands.
+    /// Checks a list with all its buffers, and changes nothing.
     #[inline]
-    fn check(&self, list: &NetBufferList) -> Result<Option<Sealing<'_, P>>, SendFailure> {
+    fn check(&self, list: &NetBufferList, masked: &mut Vec<u8>) -> Result<Sealing<'a, P>, SendFailure> {
         let oob = &list.oob;
         if oob.large_send != 0 || oob.checksum & CHECKSUM_REQUESTS != 0 || oob.ieee8021q != 0 {
             return Err(SendFailure::UnsupportedRequest);
         }
-        if oob.tunnel_bits() != 0 {
-            return Err(SendFailure::TunnelHandle);
+        let Some(handle) = Handle::from_bits(oob.ipsec_bits()) else {
+            return if oob.tunnel_bits() == 0 { Ok(Sealing::AsItStands) } else { Err(SendFailure::TunnelHandle) };
+        };
+        let sa = self.bundle(handle)?;
+        if oob.tunnel_bits() != 0 || !matches!(sa.transforms, Transforms::Esp(_)) {
+            return self.check_staged(list, sa, masked);
         }
-        let Some(handle) = Handle::from_bits(oob.ipsec_bits()) else { return Ok(None) };
+        let (header, l3_offset) = (oob.header_transmit(), usize::from(list.l3_offset));
+        let esp = check_esp_frame(self, sa, header, l3_offset, list.buffer.as_slice())?;
+        for buffer in &list.more {
+            check_esp_frame(self, sa, header, l3_offset, buffer.as_slice())?;
+        }
+        Ok(Sealing::Esp(sa, esp))
+    }
+
+    #[cold]
+    fn check_staged(&self, list: &NetBufferList, first: &'a Sa<P>, masked: &mut Vec<u8>) -> Result<Sealing<'a, P>, SendFailure> {
+        let tunnel = match list.oob.tunnel_bits() {
+            0 => None,
+            bits => Some(self.tunnel(bits, first)?),
+        };
+        let bundles = Bundles { first, tunnel };
+        let layers = self.layers(&bundles, list, list.buffer.as_slice(), masked)?;
+        for buffer in &list.more {
+            self.layers(&bundles, list, buffer.as_slice(), masked)?;
+        }
+        Ok(Sealing::Staged(bundles, layers))
+    }
+
+    /// The bundle that a handle names, if packets can be sent under it now.
+    #[inline]
+    fn bundle(&self, handle: Handle) -> Result<&'a Sa<P>, SendFailure> {
         let sa = self.guard.get(handle).ok_or(SendFailure::StaleHandle)?;
         if sa.inbound {
             return Err(SendFailure::InboundHandle);
         }
-        if !self.word.covers(sa.needs) {
-            return Err(SendFailure::NotConfigured);
-        }
-        let (header, l3_offset) = (oob.header_transmit(), usize::from(list.l3_offset));
-        let esp = self.check_packet(sa, header, l3_offset, list.buffer.as_slice())?;
-        for buffer in &list.more {
-            self.check_packet(sa, header, l3_offset, buffer.as_slice())?;
-        }
-        Ok(Some(Sealing { sa, esp }))
+        if self.word.covers(sa.needs) { Ok(sa) } else { Err(SendFailure::NotConfigured) }
     }
 
-    /// Checks a frame against its SA and its out-of-band data (OV2-OOB-3), and returns where its ESP packet is.
-    #[inline]
-    fn check_packet(&self, sa: &Sa<P>, header: HeaderTransmit, l3_offset: usize, frame: &[u8]) -> Result<Range<usize>, SendFailure> {
-        if !announces_ip(self.medium, frame, l3_offset) {
-            return Err(SendFailure::Malformed);
+    /// The tunnel bundle that the second slot names, beside the bundle of the first.
+    fn tunnel(&self, bits: u64, first: &Sa<P>) -> Result<&'a Sa<P>, SendFailure> {
+        let tunnel = self.bundle(Handle::from_bits(bits).ok_or(SendFailure::StaleHandle)?)?;
+        if core::ptr::eq(tunnel, first) {
+            return Err(SendFailure::TunnelHandle);
         }
-        let packet = frame.get(l3_offset..).ok_or(SendFailure::Malformed)?;
-        let outer = Outer::parse(packet).ok_or(SendFailure::Malformed)?;
-        // The frame has its final length (OV2-SEND-8): what stood behind the packet would leave in clear.
-        if outer.total_len != packet.len() {
-            return Err(SendFailure::Lengths);
-        }
-        if outer.fragment {
-            return Err(SendFailure::Fragment);
-        }
-        if outer.extras && !self.word.extras(outer.version) {
-            return Err(SendFailure::OutsideCapabilities);
-        }
-        let ipsec = outer.ipsec.filter(|ipsec| ipsec.operation == Operation::Esp).ok_or(SendFailure::HeaderMismatch)?;
-        let version_fits = sa.ipv6 == (outer.version == packet::IpVersion::V6);
-        if !version_fits || usize::from(header.esp_header_offset) * 4 != ipsec.offset || header.ah_header_offset != 0 {
-            return Err(SendFailure::HeaderMismatch);
-        }
-        let esp = packet.get(ipsec.offset..).ok_or(SendFailure::Malformed)?;
-        let view = EspPacket::new(esp).map_err(|_| SendFailure::Lengths)?;
-        if view.spi() != sa.spi {
-            return Err(SendFailure::HeaderMismatch);
-        }
-        let Transforms::Esp(transform) = &sa.transforms;
-        let text = transform.text(esp.len()).map_err(|_: EspError| SendFailure::Lengths)?;
-        let text = esp.get(text).ok_or(SendFailure::Lengths)?;
-        if text.len() % transform.alignment() != 0 {
-            return Err(SendFailure::Lengths);
-        }
-        let (_, trailer) = read_trailer(text).map_err(|_| SendFailure::Lengths)?;
-        if (trailer.next_header, trailer.pad_length) != (header.next_header, header.pad_length) {
-            return Err(SendFailure::TrailerMismatch);
-        }
-        Ok(l3_offset + ipsec.offset..frame.len())
+        if self.word.nests() { Ok(tunnel) } else { Err(SendFailure::NotConfigured) }
     }
-}
-
-/// A list to be sealed.
-struct Sealing<'a, P: Provider> {
-    sa: &'a Sa<P>,
-    /// Where the ESP packet is in the first buffer's frame.
-    esp: Range<usize>,
 }

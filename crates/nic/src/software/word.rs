@@ -20,6 +20,7 @@ impl Word {
     const SEND_V6: u64 = 1 << 7;
     const RECEIVE_V4: u64 = 1 << 8;
     const RECEIVE_V6: u64 = 1 << 9;
+    const NESTS: u64 = 1 << 10;
     const UDP_ESP: u32 = 12;
     const AUTHENTICATION: u32 = 16;
     const ENCRYPTION: u32 = 32;
@@ -34,6 +35,7 @@ impl Word {
             (current.extended_sequence_numbers, Self::EXTENDED),
             (current.ipv4_options, Self::OPTIONS),
             (current.ipv6_non_ipsec_extension_headers, Self::EXTENSION_HEADERS),
+            (current.transport_tunnel_combined, Self::NESTS),
             (config.ipsec_sends(IpVersion::V4), Self::SEND_V4),
             (config.ipsec_sends(IpVersion::V6), Self::SEND_V6),
             (config.ipsec_receives(IpVersion::V4), Self::RECEIVE_V4),
@@ -75,6 +77,12 @@ impl Word {
     #[inline]
     pub(super) const fn covers(self, needs: Self) -> bool {
         needs.0 & !self.0 == 0
+    }
+
+    /// Whether both portions of transport over tunnel are done.
+    #[inline]
+    pub(super) const fn nests(self) -> bool {
+        self.0 & Self::NESTS != 0
     }
 
     /// Whether packets with IPv4 options, or IPv6 extension headers, are processed (OV2-RECV-4).
@@ -123,7 +131,7 @@ mod tests {
             .into_iter()
             .chain(AuthenticationAlgorithm::ALL.map(|algorithm| algorithms(EncryptionAlgorithms::empty(), algorithm.bit())))
             .chain((0..4).map(|bit| 1 << (Word::UDP_ESP + bit)))
-            .chain((0..10).map(|bit| 1 << bit));
+            .chain((0..11).map(|bit| 1 << bit));
         for bit in all {
             assert_eq!(bit.count_ones(), 1);
             assert_eq!(seen & bit, 0, "{bit:#x}");

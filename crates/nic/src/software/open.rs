@@ -1,0 +1,99 @@
+//! ESP on receive: opens a round's packets in place, at most one job each (OV2-RECV-5).
+
+use arrayvec::ArrayVec;
+use ipsec::{BATCH, Data, OpenBatch, OpenJob, Provider, Scratch, SealJob, Trailer, read_trailer};
+use ndis::{CryptoStatus, NetBufferList, Operation, OutOfBand};
+use packet::{EspPacket, IpProtocol};
+
+use super::receive::{Carried, Receiver, Task, Tasks, carries_tunnel, forged, report_failure, report_trailer};
+
+/// A packet that is being opened.
+struct Opening<'a, 't, 'l, P: Provider> {
+    task: &'t Task<'a, P>,
+    sequence: u64,
+    oob: &'l mut OutOfBand,
+}
+
+impl<'a, P: Provider> Receiver<'a, P> {
+    /// Opens the ESP packets that `tasks` name among `lists`. What comes after goes to `next`.
+    pub(super) fn open(&self, tasks: &[Task<'a, P>], lists: &mut [NetBufferList], scratch: &mut Scratch, next: &mut Tasks<'a, P>) {
+        let mut jobs = OpenBatch::<'_, P::Key>::new();
+        let mut openings = ArrayVec::<Opening<'a, '_, '_, P>, BATCH>::new();
+        let mut lists = lists.iter_mut();
+        let mut passed = 0;
+        for task in tasks.iter().filter(|task| task.operation == Operation::Esp) {
+            let index = task.index as usize;
+            let Some(NetBufferList { buffer, oob, .. }) = lists.nth(index - passed) else { break };
+            passed = index + 1;
+            let job = buffer.as_mut_slice().get_mut(task.at as usize..task.end as usize).and_then(|esp| {
+                let sequence = task.sa.inbound_sequence(Operation::Esp, EspPacket::new(&*esp).ok()?.sequence());
+                Some((task.sa.transforms.esp()?.open_job(esp, sequence).ok()?, sequence))
+            });
+            match job {
+                Some((job, sequence)) => {
+                    jobs.push(job);
+                    openings.push(Opening { task, sequence, oob });
+                    // What high half the next packets have is known when this one was verified.
+                    if task.sa.is_unverified(Operation::Esp) {
+                        self.run(&mut jobs, &mut openings, scratch, next);
+                    }
+                }
+                // The lengths were looked at when the packet was found.
+                None => report_failure(oob, task.sa, task.position, CryptoStatus::InvalidPacketSyntax),
+            }
+        }
+        self.run(&mut jobs, &mut openings, scratch, next);
+    }
+
+    #[inline]
+    fn run(&self, jobs: &mut OpenBatch<'_, P::Key>, openings: &mut ArrayVec<Opening<'a, '_, '_, P>, BATCH>, scratch: &mut Scratch, next: &mut Tasks<'a, P>) {
+        if jobs.is_empty() {
+            return;
+        }
+        self.provider.open(jobs, scratch);
+        for (job, opening) in jobs.iter_mut().zip(openings.drain(..)) {
+            self.conclude_esp(job, opening, next);
+        }
+        jobs.clear();
+    }
+
+    #[inline]
+    fn conclude_esp(&self, job: &mut OpenJob<'_, P::Key>, opening: Opening<'a, '_, '_, P>, next: &mut Tasks<'a, P>) {
+        let Opening { task, sequence, oob } = opening;
+        if !job.verdict.is_good() {
+            report_failure(oob, task.sa, task.position, forged(task));
+            return;
+        }
+        let Data::InPlace(text) = &job.data else { return };
+        match judge(text) {
+            Ok((payload, trailer, tunnel)) => {
+                report_trailer(oob, trailer.next_header, trailer.pad_length);
+                let at = task.at as usize + task.sa.transforms.esp().map_or(0, ipsec::EspSa::prefix_length);
+                self.conclude(task, sequence, &Carried { payload, at, tunnel }, oob, next);
+            }
+            Err(status) => {
+                task.sa.authentic(Operation::Esp, sequence);
+                report_failure(oob, task.sa, task.position, status);
+                self.restore(job);
+            }
+        }
+    }
+
+    /// Makes a packet again what it was before it was opened: the same key, nonce and data give the same ciphertext.
+    #[cold]
+    fn restore(&self, job: &mut OpenJob<'_, P::Key>) {
+        let Data::InPlace(text) = &mut job.data else { return };
+        let mut icv = [0; 32];
+        let Some(icv) = icv.get_mut(..job.tag.len()) else { return };
+        self.provider.seal(&mut [SealJob::new(job.key, job.nonce, job.aad, Data::InPlace(text), icv)]);
+    }
+}
+
+/// What an authentic packet carries: its payload, its trailer, and whether the payload is an IP packet; or what is wrong with it (OV2-OOB-5).
+#[inline]
+fn judge(text: &[u8]) -> Result<(&[u8], Trailer, bool), CryptoStatus> {
+    let (length, trailer) = read_trailer(text).map_err(|_| CryptoStatus::InvalidPacketSyntax)?;
+    let payload = text.get(..length).unwrap_or_default();
+    let tunnel = carries_tunnel(IpProtocol(trailer.next_header), payload)?;
+    Ok((payload, trailer, tunnel))
+}

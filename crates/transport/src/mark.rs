@@ -1,0 +1,129 @@
+//! What the transport notes of a packet that is on its way out, in the protocol's own words of its net buffer list.
+
+use ndis::{NetBufferList, ProtocolReserved};
+use sa_table::Handle;
+
+use crate::verdict::DropReason;
+
+/// What was done to a packet that is on its way; its list says so until it is completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Goes out in clear, by policy.
+    Clear,
+    /// Sealed in software: every bit is final.
+    Software,
+    /// The NIC is asked to seal it, all of it or its outermost bundle.
+    Offload,
+    /// Ended here, for this reason.
+    Dropped(DropReason),
+}
+
+/// The words that the transport writes into a list that it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) work: Work,
+    /// The SA that policy names, unless it goes in clear.
+    pub(crate) sa: Option<Handle>,
+    /// It came back once, and was sent again.
+    pub(crate) again: bool,
+    /// The NIC is asked for the tunnel only; what goes through it was sealed in software.
+    pub(crate) hybrid: bool,
+    /// A dummy packet: no counter of packets knows of it.
+    pub(crate) dummy: bool,
+    /// Length of the IP packet before protection, for the counters.
+    pub(crate) length: u32,
+}
+
+impl Mark {
+    const AGAIN: u64 = 1 << 8;
+    const HYBRID: u64 = 1 << 9;
+    const DUMMY: u64 = 1 << 10;
+
+    pub(crate) fn clear(length: usize) -> Self {
+        Self { work: Work::Clear, sa: None, again: false, hybrid: false, dummy: false, length: length as u32 }
+    }
+
+    fn words(self) -> ProtocolReserved {
+        let work = match self.work {
+            Work::Software => 1,
+            Work::Offload => 2,
+            Work::Clear => 3,
+            Work::Dropped(reason) => 0x80 | reason as u64,
+        };
+        let flag = |set: bool, bit: u64| if set { bit } else { 0 };
+        let word = work | flag(self.again, Self::AGAIN) | flag(self.hybrid, Self::HYBRID) | flag(self.dummy, Self::DUMMY) | u64::from(self.length) << 32;
+        [self.sa.map_or(0, Handle::to_bits), word]
+    }
+
+    fn from_words([sa, word]: ProtocolReserved) -> Self {
+        let work = match word as u8 {
+            // Nobody has written a word: a list about which nothing is known goes nowhere.
+            0 => Work::Dropped(DropReason::Policy),
+            1 => Work::Software,
+            2 => Work::Offload,
+            3 => Work::Clear,
+            dropped => Work::Dropped(DropReason::ALL[usize::from(dropped & 0x7f) % DropReason::ALL.len()]),
+        };
+        Self {
+            work,
+            sa: Handle::from_bits(sa),
+            again: word & Self::AGAIN != 0,
+            hybrid: word & Self::HYBRID != 0,
+            dummy: word & Self::DUMMY != 0,
+            length: (word >> 32) as u32,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write(self, nbl: &mut NetBufferList) {
+        nbl.protocol_reserved = self.words();
+    }
+
+    #[inline]
+    pub(crate) fn read(nbl: &NetBufferList) -> Self {
+        Self::from_words(nbl.protocol_reserved)
+    }
+
+    pub(crate) const fn is_dropped(self) -> bool {
+        matches!(self.work, Work::Dropped(_))
+    }
+}
+
+/// The packet of this list ends here.
+pub(crate) fn mark_dropped(nbl: &mut NetBufferList, reason: DropReason) {
+    drop_words(&mut nbl.protocol_reserved, reason);
+}
+
+/// The same for a list of which only the words can be touched, because somebody works on its buffer.
+pub(crate) fn drop_words(words: &mut ProtocolReserved, reason: DropReason) {
+    *words = Mark { work: Work::Dropped(reason), ..Mark::from_words(*words) }.words();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_come_back_as_they_were_written() {
+        let works = [Work::Clear, Work::Software, Work::Offload].into_iter().chain(DropReason::ALL.map(Work::Dropped));
+        for work in works {
+            for sa in [None, Handle::from_bits(1), Handle::from_bits(u64::MAX)] {
+                for length in [0, 1500, u32::MAX, 0x0100_0000] {
+                    for flags in 0..8_u8 {
+                        let (again, hybrid, dummy) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
+                        let (mark, mut nbl) = (Mark { work, sa, again, hybrid, dummy, length }, NetBufferList::default());
+                        mark.write(&mut nbl);
+                        assert_eq!(Mark::read(&nbl), mark);
+                        mark_dropped(&mut nbl, DropReason::TooBig);
+                        assert_eq!(Mark::read(&nbl), Mark { work: Work::Dropped(DropReason::TooBig), ..mark });
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_without_a_mark_is_not_sent_in_clear() {
+        assert!(Mark::read(&NetBufferList::default()).is_dropped());
+    }
+}
