@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from scapy_common import Selecting, addresses, internet_checksum, parse, with_length
 
 from scapy.layers.inet import IP, IPOption_NOP, IPOption_Router_Alert
-from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop, PadN
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, PadN
 from scapy.layers.ipsec import AH, AUTH_ALGOS, CRYPT_ALGOS, ESP, IPSecIntegrityError, SecurityAssociation, _ESPPlain, zero_mutable_fields
 from scapy.packet import Raw
 
@@ -140,7 +140,13 @@ class Association:
         following, words, reserved, spi, number = struct.unpack(">BBHII", packet[at : at + 12])
         ah = AH(nh=following, payloadlen=words, reserved=reserved, spi=spi, seq=number, icv=bytes(self.field),
                 padding=packet[at + 12 + self.field : at + length])
-        text = bytes(zero_mutable_fields(headers / ah / Raw(packet[at + length :]), sending=False))
+        masked = zero_mutable_fields(headers / ah / Raw(packet[at + length :]), sending=False)
+        # Of a packet that has arrived, scapy's function does not look at what is behind a routing header.
+        behind_route = masked.getlayer(IPv6ExtHdrRouting)
+        for option in behind_route.payload.options if behind_route and isinstance(behind_route.payload, IPv6ExtHdrDestOpt) else []:
+            if option.otype & 0x20:
+                option.optdata = bytes(option.optlen)
+        text = bytes(masked)
         if len(text) != len(packet):
             raise ValueError("masking has changed the length")
         if self.esn:
@@ -292,6 +298,19 @@ class Bundle(Selecting):
         length = struct.unpack(">H", inner[2:4])[0] if following == 4 else struct.unpack(">H", inner[4:6])[0] + 40
         judge.tfc(self, inner, length)
         return inner[:length], False
+
+    def low_halves(self, packet):
+        """The low halves of the packet's sequence numbers, by operation, of associations that are there."""
+        pointer, at = pointer_and_end(packet)
+        following, found = packet[pointer], {}
+        if self.ah and following == AH_PROTOCOL:
+            found["ah"] = int.from_bytes(packet[at + 8 : at + 12], "big")
+            following, at = packet[at], at + packet[at + 1] * 4 + 8
+        if self.udp and following == UDP_PROTOCOL:
+            following, at = ESP_PROTOCOL, at + 8
+        if self.esp and following == ESP_PROTOCOL:
+            found["esp"] = int.from_bytes(packet[at + 4 : at + 8], "big")
+        return found
 
     @staticmethod
     def check_numbers(association, numbers, sequences):
