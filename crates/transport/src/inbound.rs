@@ -146,6 +146,11 @@ impl<P: Provider> Item<'_, P> {
         }
     }
 
+    /// Whether the NIC says that it has opened the portion which comes next, and that is an inner one.
+    pub(crate) const fn nic_opened_inner(&self) -> bool {
+        self.portion == 1 && self.nic.crypto_done && self.nic.next_crypto_done && matches!(self.nic.crypto_status, CryptoStatus::Success)
+    }
+
     /// What the NIC says of a header of `sa` in the present portion.
     #[inline]
     pub(crate) fn nic_says(&self, sa: &Sa<P>, operation: Operation) -> NicSays {

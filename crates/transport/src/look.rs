@@ -6,7 +6,7 @@ use std::sync::MutexGuard;
 
 use ipsec::{Provider, ReplayWindow};
 use ndis::{NetBufferList, Operation};
-use packet::{AH_FIXED_LEN, AhPacket, FragmentState, IpProtocol, ParsedIp, Spi, UDP_HEADER_LEN, UdpEncapsulated, UdpPacket};
+use packet::{AH_FIXED_LEN, AhPacket, FragmentState, IpProtocol, ParsedIp, Spi, UDP_HEADER_LEN, UdpEncapsulated};
 use sa_table::Handle;
 
 use crate::association::Association;
@@ -87,6 +87,8 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             }
             Found::Ike if first => Step::End(self.clear(item, self.snapshot.spd.ike)),
             Found::Nothing if first => Step::End(self.clear(item, self.snapshot.spd.inbound_clear(&flow(parsed)))),
+            // The NIC has opened it under an SA that is none of these: what lies here is no longer what came.
+            Found::Nothing | Found::Ike | Found::Not(..) if item.nic_opened_inner() => Step::End(Verdict::Dropped(DropReason::Policy)),
             // Out of a tunnel, and about no SA that can be named: whole as far as the tunnel is concerned.
             Found::Nothing | Found::Ike | Found::Not(..) => Step::End(Verdict::Delivered),
         }
@@ -133,13 +135,10 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     /// The same in UDP on a port where ESP may be (RFC 3948, OV2-RECV-7). The checksum of that UDP header is not looked at.
     fn find_in_udp(&self, parsed: &ParsedIp, frame: &[u8], l3: usize) -> Found<'a, P> {
         let payload = parsed.payload(&frame[l3..]);
-        // A first fragment is shorter than its UDP header says; what it begins with is there all the same.
+        // The length in a UDP header is not authenticated: it must not say where ESP ends, nor hide it. (That of a first fragment is the whole datagram's.)
         let part = parsed.fragment().is_part();
-        let (inner, whole) = match UdpPacket::new(payload) {
-            Ok(udp) => (payload.get(UDP_HEADER_LEN..udp.total_len()).unwrap_or_default(), udp.total_len() == payload.len()),
-            Err(_) if part => (payload.get(UDP_HEADER_LEN..).unwrap_or_default(), false),
-            Err(_) => return Found::Nothing,
-        };
+        let Some((header, inner)) = payload.split_first_chunk::<UDP_HEADER_LEN>() else { return Found::Nothing };
+        let whole = usize::from(u16::from_be_bytes([header[4], header[5]])) == payload.len();
         let esp = match UdpEncapsulated::parse(inner) {
             Ok(UdpEncapsulated::Esp(esp)) => esp,
             Ok(UdpEncapsulated::Ike(_) | UdpEncapsulated::Keepalive) => return Found::Ike,
@@ -150,7 +149,6 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         let hit = |handle, sa| Hit { handle, sa, operation: Operation::Esp, low, from, at: from + UDP_HEADER_LEN, end };
         match self.search(parsed, esp.spi(), Operation::Esp, true) {
             Search::Right(handle, sa) if part => Found::Not(DropReason::Fragment, Some(hit(handle, sa))),
-            // The length in a UDP header is not authenticated: it must not say where ESP ends.
             Search::Right(handle, sa) if !whole => Found::Not(DropReason::Malformed, Some(hit(handle, sa))),
             Search::Right(handle, sa) => Found::Sa(hit(handle, sa)),
             Search::Wrong(handle, sa) => Found::Not(DropReason::InvalidProtocol, Some(hit(handle, sa))),

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use ipsec::{AesKeySize, Authentication, Crypto, Encryption, EspParameters, EspSa, Provider, Scratch, esn};
+use ipsec::{AesKeySize, Authentication, Crypto, Encryption, EspParameters, EspSa, Provider};
 use ndis::{
-    AdapterAttributes, AdapterKeywords, AddSaEntry, Associations, CryptoStatus, Datapath, DirectOid, DirectOidRequest, Direction, Encapsulation,
-    EncryptionAlgorithm, EncryptionAlgorithms, IpsecOffloadV2, IpsecReceive, LaneContext, MemoryRegistry, Miniport, MiniportDriver, MiniportQueue, NblBatch,
-    NdisVersion, NetBufferList, Offload, OffloadHandle, Oid, OidRequest, Operation, Outcome, RequestId, SaBundle, Stack, Status, StatusIndication, Upcalls,
+    AdapterAttributes, AdapterKeywords, AddSaEntry, AuthenticationAlgorithms, CryptoStatus, Datapath, DirectOid, DirectOidRequest, Direction, Encapsulation,
+    EncryptionAlgorithms, IpsecOffloadV2, LaneContext, MemoryRegistry, Miniport, MiniportDriver, MiniportQueue, NblBatch, NdisVersion, NetBufferList, Offload,
+    OffloadHandle, Oid, OidRequest, Operation, Outcome, RequestId, SaBundle, Stack, Status, StatusIndication, UdpEspType, UdpEspTypes, Upcalls,
 };
 use packet::{BufferPool, Frame, FrameBatch, IpAddress, IpProtocol, Ipv4Repr, Ipv6Repr, Medium, ParsedIp, Spi, Time};
 use sa_table::{Handle, SEED_WORDS, Seed};
@@ -19,6 +19,11 @@ use transport::{
     AssociationParameters, ClearPolicy, DropReason, InboundBatch, InboundVerdict, Limits, Mode, OffloadPolicy, OffloadReason, SaEventKind, SaParameters,
     Selector, Transport, TransportConfig, TransportLane, WayCounts,
 };
+
+pub mod bundle;
+mod engine;
+
+use engine::NicSa;
 
 pub const NIC: &str = "nic0";
 pub const A: &str = "192.0.2.1";
@@ -73,19 +78,6 @@ pub enum Seen {
     Delete(usize),
 }
 
-struct NicSa {
-    esp: Arc<EspSa<Crypto>>,
-    direction: Direction,
-    spi: u32,
-    destination: Option<core::net::IpAddr>,
-    source: Option<core::net::IpAddr>,
-    extended: bool,
-    window: u32,
-    /// Outbound: the last sent; inbound: the highest verified.
-    reference: u64,
-    verified: bool,
-}
-
 #[derive(Default)]
 pub struct Double {
     pub script: Mutex<Script>,
@@ -120,6 +112,17 @@ pub fn hardware(capacity: u32) -> Offload {
     }
 }
 
+/// A NIC that does all there is.
+pub fn everything(capacity: u32) -> Offload {
+    let mut offload = hardware(capacity);
+    let v2 = &mut offload.ipsec_v2;
+    (v2.ah_esp_combined, v2.transport_tunnel_combined) = (true, true);
+    v2.udp_esp = UdpEspTypes::all();
+    v2.encryption_algorithms = EncryptionAlgorithms::all();
+    v2.authentication_algorithms = AuthenticationAlgorithms::all();
+    offload
+}
+
 impl Double {
     pub fn script(&self) -> MutexGuard<'_, Script> {
         self.script.lock().unwrap()
@@ -128,6 +131,11 @@ impl Double {
     /// SAs that it holds.
     pub fn held(&self) -> usize {
         self.table.lock().unwrap().len()
+    }
+
+    /// UDP-ESP types of the SAs that it holds.
+    pub fn types(&self) -> Vec<Option<UdpEspType>> {
+        self.table.lock().unwrap().values().map(|sa| sa.udp).collect()
     }
 
     pub fn take_seen(&self) -> Vec<Seen> {
@@ -159,38 +167,11 @@ impl Double {
     }
 
     fn add(&self, bundle: &SaBundle) -> Result<OffloadHandle, Status> {
-        let Associations::Esp(esp) = &bundle.associations else { return Err(Status::NOT_SUPPORTED) };
-        let EncryptionAlgorithm::AesGcm(size) = esp.encryption.algorithm else { return Err(Status::NOT_SUPPORTED) };
-        let size = match size {
-            ndis::AesKeySize::Aes128 => AesKeySize::Aes128,
-            ndis::AesKeySize::Aes192 => AesKeySize::Aes192,
-            ndis::AesKeySize::Aes256 => AesKeySize::Aes256,
-        };
-        let parameters = EspParameters {
-            encryption: Encryption::AesGcm(size),
-            encryption_key: &esp.encryption.key,
-            icv_length: esp.encryption.additional_info as usize,
-            authentication: Authentication::None,
-            authentication_key: &SecretBytes::default(),
-            allow_unauthenticated: false,
-            extended_sequence_numbers: esp.extended_sequence_numbers,
-            iv_mask: bundle.extension.iv_mask,
-        };
+        let sa = NicSa::new(bundle);
         let mut table = self.table.lock().unwrap();
         if table.len() >= self.current.lock().unwrap().ipsec_v2.sa_offload_capacity as usize {
             return Err(Status::RESOURCES);
         }
-        let sa = NicSa {
-            esp: Arc::new(EspSa::new(&Crypto::default(), &parameters).unwrap()),
-            direction: bundle.direction,
-            spi: esp.spi.0,
-            destination: bundle.endpoints.destination,
-            source: bundle.endpoints.source,
-            extended: esp.extended_sequence_numbers,
-            window: bundle.extension.replay_window.unwrap_or(0),
-            reference: u64::from(esp.sequence_number_high) << 32 | 0x7fff_ffff,
-            verified: false,
-        };
         let bits = self.handles.fetch_add(1, Ordering::SeqCst) as u64 + 1;
         table.insert(bits, sa);
         Ok(OffloadHandle::from_bits(bits).unwrap())
@@ -211,14 +192,7 @@ impl Double {
             DirectOid::AddSa(entries) => entries.iter_mut().map(add).last().unwrap(),
             DirectOid::AddSaEx(entry) => add(entry),
             DirectOid::UpdateSa(update) => match self.table.lock().unwrap().get_mut(&update.handle.to_bits()) {
-                Some(sa) => {
-                    let (high, now) = (update.sequence_number_high, (sa.reference >> 32) as u32);
-                    let before_wrap = now + 1 == high && sa.reference as u32 > 0x7fff_ffff;
-                    if high > now && !before_wrap {
-                        sa.reference = u64::from(high) << 32;
-                    }
-                    Status::SUCCESS
-                }
+                Some(sa) => sa.update(update),
                 None => Status::INVALID_PARAMETER,
             },
             DirectOid::DeleteSa(handles) => {
@@ -243,70 +217,24 @@ impl Double {
 
     /// Seals a list as a NIC does (OV2-SEND-7); whether it could.
     fn seal(&self, list: &mut NetBufferList) -> bool {
-        let Some(handle) = list.oob.offload_handle() else { return true };
-        if !self.current.lock().unwrap().ipsec_v2.esp {
+        let (Some(first), tunnel) = (list.oob.offload_handle(), list.oob.tunnel_handle()) else {
+            return list.oob.tunnel_handle().is_none();
+        };
+        let config = self.current.lock().unwrap().ipsec_v2;
+        if (!config.esp && !config.ah) || (tunnel.is_some() && !config.transport_tunnel_combined) {
             return false;
         }
-        let mut table = self.table.lock().unwrap();
-        let Some(sa) = table.get_mut(&handle.to_bits()).filter(|sa| sa.direction == Direction::Outbound) else { return false };
-        let header = list.oob.header_transmit();
-        let at = usize::from(list.l3_offset) + usize::from(header.esp_header_offset) * 4;
-        let esp = &mut list.buffer.as_mut_slice()[at..];
-        assert_eq!(u32::from_be_bytes(esp[..4].try_into().unwrap()), sa.spi);
-        let low = u32::from_be_bytes(esp[4..8].try_into().unwrap());
-        let trailer = &esp[..esp.len() - sa.esp.icv_length()];
-        assert_eq!([header.pad_length, header.next_header], trailer[trailer.len() - 2..]);
-        let sequence = if sa.extended { esn::nearest(low, sa.reference) } else { u64::from(low) };
-        sa.reference = sa.reference.max(sequence);
-        let mut jobs = [sa.esp.seal_job(esp, sequence).unwrap()];
-        Crypto::default().seal(&mut jobs);
-        jobs[0].verdict.is_good()
+        engine::seal(&mut self.table.lock().unwrap(), list, first, tunnel)
     }
 
     /// Opens a packet as a NIC does (OV2-RECV-5).
     fn open(&self, list: &mut NetBufferList) {
-        let l3 = usize::from(list.l3_offset);
         let (ask, report) = {
             let mut script = self.script();
             (core::mem::take(&mut script.ask_delete), script.report)
         };
-        let frame = list.buffer.as_slice();
-        let Some(Ok(parsed)) = frame.get(l3..).map(ParsedIp::parse) else { return };
-        if l3 != 0 && frame[12..14] != packet::EtherType::from(parsed.version()).0.to_be_bytes() {
-            return;
-        }
-        if parsed.protocol() != IpProtocol::ESP || parsed.fragment().is_part() || !self.current.lock().unwrap().ipsec_v2.esp {
-            return;
-        }
-        let (from, to) = (l3 + parsed.header_len(), l3 + parsed.total_len());
-        let esp = &mut list.buffer.as_mut_slice()[from..to];
-        let Some(&[s0, s1, s2, s3, n0, n1, n2, n3]) = esp.first_chunk() else { return };
-        let (spi, low) = (u32::from_be_bytes([s0, s1, s2, s3]), u32::from_be_bytes([n0, n1, n2, n3]));
-        let mut table = self.table.lock().unwrap();
-        let found = table.values_mut().find(|sa| {
-            let admits = |filter: Option<core::net::IpAddr>, address: IpAddress| filter.is_none_or(|only| IpAddress::from(only) == address);
-            sa.direction == Direction::Inbound && sa.spi == spi && admits(sa.destination, parsed.dst()) && admits(sa.source, parsed.src())
-        });
-        let Some(sa) = found else { return };
-        let sequence = match (sa.extended, sa.verified) {
-            (false, _) => u64::from(low),
-            (true, true) => esn::infer(low, sa.reference, sa.window),
-            (true, false) => esn::nearest(low, sa.reference),
-        };
-        let mut status = report.unwrap_or(CryptoStatus::Success);
-        if report.is_none() {
-            status = CryptoStatus::InvalidPacketSyntax;
-            if let Ok(job) = sa.esp.open_job(esp, sequence) {
-                let mut jobs = [job];
-                Crypto::default().open(&mut jobs, &mut Scratch::new());
-                status = if jobs[0].verdict.is_good() { CryptoStatus::Success } else { CryptoStatus::TransportEspAuthFailed };
-            }
-            if status == CryptoStatus::Success {
-                sa.reference = if sa.verified { sa.reference.max(sequence) } else { sequence };
-                sa.verified = true;
-            }
-        }
-        list.oob.set_ipsec_receive(IpsecReceive { sa_delete_request: ask, crypto_done: true, next_crypto_done: false, crypto_status: status });
+        let config = self.current.lock().unwrap().ipsec_v2;
+        engine::open(&mut self.table.lock().unwrap(), list, &config, ask, report);
     }
 }
 
@@ -643,6 +571,8 @@ pub struct Host {
     pub path: Datapath,
     pub pool: BufferPool,
     pub now: Time,
+    /// What is sent is not encrypted, or not with a counter for IV: it is not looked at for clear text and IVs.
+    pub plain: bool,
     /// Every (SPI, IV) that was on the wire.
     pub ivs: HashSet<([u8; 4], [u8; 8])>,
 }
@@ -690,7 +620,28 @@ impl Host {
         stack.bind(Arc::new(transport.clone()), NIC).unwrap();
         stack.pump();
         let (path, lane) = (stack.open_datapath(NIC).unwrap(), transport.open_lane());
-        Self { stack, registry: Arc::clone(registry), nic, transport, lane, path, pool: BufferPool::new(), now: Time::from_nanos(1), ivs: HashSet::new() }
+        Self {
+            stack,
+            registry: Arc::clone(registry),
+            nic,
+            transport,
+            lane,
+            path,
+            pool: BufferPool::new(),
+            now: Time::from_nanos(1),
+            plain: false,
+            ivs: HashSet::new(),
+        }
+    }
+
+    /// A host whose NIC does everything, or nothing.
+    pub fn full(offload: bool) -> Self {
+        Self::with(&Setup::default(), &Arc::new(MemoryRegistry::new()), |nic| {
+            let mut attributes = nic.attributes.lock().unwrap();
+            let attributes = attributes.as_mut().unwrap();
+            let set = if offload { everything(100) } else { Offload::default() };
+            (attributes.hardware_capabilities, attributes.default_configuration) = (set, set);
+        })
     }
 
     /// Adds an SA and a policy for it.
@@ -740,7 +691,8 @@ impl Host {
                 let bytes = frame.buffer.as_slice().to_vec();
                 self.pool.give(frame.buffer);
                 let l3 = if bytes.len() > 14 && bytes[0] >> 4 != 4 && bytes[0] >> 4 != 6 { 14 } else { 0 };
-                if let Ok(parsed) = ParsedIp::parse(&bytes[l3..])
+                if !self.plain
+                    && let Ok(parsed) = ParsedIp::parse(&bytes[l3..])
                     && parsed.protocol() == IpProtocol::ESP
                 {
                     assert!(!bytes.windows(CANARY.len()).any(|window| window == CANARY), "clear text on the wire");
