@@ -6,11 +6,13 @@
 //! Input: a byte that chooses the medium, then operations, each a byte and what it takes (see [`Bench::step`]).
 
 use ipsec::insecure::Toy;
+use ipsec::{AhParameters, AhSa, Authentication, Encryption, EspParameters, EspSa, Provider};
 use ndis::raw::DirectRequest;
 use ndis::{
-    AdapterKeywords, AddSaEntry, AesKeySize, Associations, DirectOid, DirectOidRequest, Direction, Encapsulation, EncryptionAlgorithm, Endpoints,
-    EspAssociation, HeaderTransmit, IpsecSetting, Keyed, LaneContext, Miniport, MiniportQueue, NblBatch, NdisVersion, NetBufferList, OffloadEncapsulation,
-    OffloadHandle, OffloadParameters, Oid, OidRequest, Operation, Outcome, RequestId, SaBundle, SaExtension, SetEncapsulation, Status, Upcalls, UpdateSa,
+    AdapterKeywords, AddSaEntry, AesKeySize, AhAssociation, Associations, AuthenticationAlgorithm, DirectOid, DirectOidRequest, Direction, Encapsulation,
+    EncryptionAlgorithm, Endpoints, EspAssociation, HeaderTransmit, IpsecSetting, Keyed, LaneContext, Miniport, MiniportQueue, NblBatch, NdisVersion,
+    NetBufferList, OffloadEncapsulation, OffloadHandle, OffloadParameters, Oid, OidRequest, Operation, Outcome, RequestId, SaBundle, SaExtension,
+    SetEncapsulation, Status, UdpEspType, Upcalls, UpdateSa,
 };
 use nic::{NicDriver, NicMiniport, NicParameters, SoftwareEngine};
 use packet::{Buffer, BufferPool, Frame, FrameBatch, IpProtocol, Ipv4Repr, Medium, Spi, Time};
@@ -18,13 +20,14 @@ use secret::SecretBytes;
 
 const MAX_STEPS: usize = 64;
 const ADD_SA_EX: u32 = 0xfc03_0205;
-const SPI: u32 = 0x1001;
 const ICV: usize = 16;
-/// ESP header and IV.
+/// ESP header and IV of the first SA.
 const PREFIX: usize = 16;
 const LINK: [u8; 14] = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-/// The most that sealing changes of a packet: IV and ICV.
-const CHANGED: usize = 8 + ICV;
+/// The most that a bundle changes of a packet: IV and ICV of ESP, and the ICV field of AH.
+const CHANGED: usize = 16 + 32 + 32;
+/// SA bundles that an adapter may hold.
+const CAPACITY: u32 = 16;
 
 /// Takes `data` for what an adapter goes through.
 pub(crate) fn check(data: &[u8]) {
@@ -79,18 +82,20 @@ struct Bench {
 }
 
 impl Bench {
-    /// A running adapter with receive offload active and an SA in either direction.
+    /// A running adapter with receive offload active and an SA of each kind in either direction.
     fn new(medium: Medium) -> Self {
         let driver =
-            NicDriver::new(NicParameters { medium, ..NicParameters::new("fuzz") }, || SoftwareEngine::new(Toy, 8).expect("8 is no capacity to refuse"));
+            NicDriver::new(NicParameters { medium, ..NicParameters::new("fuzz") }, || SoftwareEngine::new(Toy, CAPACITY).expect("it is no capacity to refuse"));
         let (miniport, _) = driver.start(&AdapterKeywords::defaults("fuzz"));
         let queue = miniport.open_queue();
         let mut bench =
             Self { medium, driver, miniport, queue, pool: BufferPool::new(), up: Upcalls::default(), handles: Vec::new(), requests: 0, sent: 0, received: 0 };
         bench.set(Oid::SetEncapsulation(OffloadEncapsulation { ipv4: ON, ipv6: ON }));
         for direction in [Direction::Outbound, Direction::Inbound] {
-            let (status, _) = bench.direct(DirectOid::AddSaEx(Box::new(AddSaEntry::new(bundle(direction)))));
-            assert_eq!(status, Status::SUCCESS);
+            for sa in SAS {
+                let (status, _) = bench.direct(DirectOid::AddSaEx(Box::new(AddSaEntry::new(sa.bundle(direction)))));
+                assert_eq!(status, Status::SUCCESS);
+            }
         }
         bench
     }
@@ -110,8 +115,11 @@ impl Bench {
                 0 => self.miniport.reset(&mut self.up),
                 high => {
                     if let Some(handle) = OffloadHandle::from_bits(self.handle(input)) {
-                        let update = UpdateSa { handle, operation: Operation::Esp, spi: Spi(SPI), sequence_number_high: u32::from(high) };
-                        self.direct(DirectOid::UpdateSa(update));
+                        let sa = SAS[usize::from(high) % SAS.len()];
+                        for (operation, spi) in [(Operation::Esp, sa.esp), (Operation::Ah, sa.ah)] {
+                            let update = UpdateSa { handle, operation, spi: Spi(spi), sequence_number_high: u32::from(high) };
+                            self.direct(DirectOid::UpdateSa(update));
+                        }
                     }
                 }
             },
@@ -173,19 +181,28 @@ impl Bench {
         }
     }
 
-    /// A packet of the SA with what the transport says of it, or any bytes; then some of them poked. A bit of `kind` each.
+    /// A packet of an SA with what the transport says of it, or any bytes; then some of them poked. A bit of `kind` each. The SAs are the first one, or with
+    /// bit 7 those that the next byte chooses.
     fn frame(&self, kind: u8, sealed: bool, input: &mut Input<'_>) -> (Vec<u8>, HeaderTransmit) {
+        let choice = if kind & 0x80 == 0 { 0 } else { input.any() };
         let length = usize::from(input.any());
         let payload = input.bytes(length);
-        let (mut frame, header) = if kind & 1 == 0 { framed(self.medium, payload) } else { (payload.to_vec(), HeaderTransmit::default()) };
+        let (mut frame, header) = if kind & 1 == 0 {
+            let (packet, header) = framed(choice, payload, sealed && kind & 2 == 0);
+            ([self.link(), &packet].concat(), header)
+        } else {
+            (payload.to_vec(), HeaderTransmit::default())
+        };
+        let sealed_len = frame.len();
         for _ in 0..input.any() % 4 {
             let (place, value) = (usize::from(input.any()), input.any());
             if let Some(byte) = frame.get_mut(place) {
                 *byte = value;
             }
         }
+        // Of a plain packet the ICV is made again, so that what was poked gets past it.
         let esp = self.link().len() + 20;
-        if sealed && kind & 2 == 0 && frame.len() >= esp + PREFIX + ICV {
+        if sealed && kind & 3 == 0 && choice == 0 && frame.len() >= esp + PREFIX + ICV && frame.len() == sealed_len {
             let icv = frame.len() - ICV;
             let (text, icv) = frame[esp..].split_at_mut(icv - esp);
             let checksum = Toy::checksum(&text[..8], &text[PREFIX..]);
@@ -248,7 +265,8 @@ impl Bench {
                 let frame = wire.next().expect("what succeeds is on the wire");
                 assert_eq!((frame.tag, frame.buffer.len()), (list.tag, bytes.len()));
                 let changed = frame.buffer.as_slice().iter().zip(bytes).filter(|(now, before)| now != before).count();
-                assert!(changed <= if oob.ipsec_bits() == 0 { 0 } else { CHANGED });
+                let bundles = usize::from(oob.ipsec_bits() != 0) + usize::from(oob.tunnel_bits() != 0);
+                assert!(changed <= bundles * CHANGED);
             }
         }
         assert!(wire.next().is_none());
@@ -276,7 +294,8 @@ impl Bench {
             assert!(usize::from(list.l3_offset) <= bytes.len());
             let receive = list.oob.ipsec_receive();
             let good = receive.crypto_done && receive.crypto_status == ndis::CryptoStatus::Success;
-            assert_eq!(list.oob.header_receive().is_some(), good);
+            // AH alone has no trailer; of two portions the outer one was good if the inner one was looked at.
+            assert!(list.oob.header_receive().is_none() || good || receive.next_crypto_done);
             assert!(receive.crypto_done || receive == ndis::IpsecReceive::UNTOUCHED);
         }
     }
@@ -298,35 +317,135 @@ fn contents(list: &NetBufferList) -> Vec<Vec<u8>> {
     list.buffers().map(|buffer| buffer.as_slice().to_vec()).collect()
 }
 
-fn bundle(direction: Direction) -> SaBundle {
-    SaBundle {
-        direction,
-        endpoints: Endpoints { ipv6: false, source: None, destination: Some([192, 0, 2, 2].into()) },
-        udp_esp: None,
-        associations: Associations::Esp(EspAssociation {
-            spi: Spi(SPI),
+/// An SA bundle; an SPI of 0: it has no such association.
+#[derive(Clone, Copy)]
+struct Sa {
+    esp: u32,
+    ah: u32,
+    /// AES-CBC with HMAC-SHA1 in place of AES-GCM.
+    cbc: bool,
+    udp: Option<UdpEspType>,
+}
+
+const SAS: [Sa; 5] = [
+    Sa { esp: 0x1001, ah: 0, cbc: false, udp: None },
+    Sa { esp: 0, ah: 0x3002, cbc: false, udp: None },
+    Sa { esp: 0x1003, ah: 0x3003, cbc: true, udp: None },
+    Sa { esp: 0x1004, ah: 0, cbc: false, udp: Some(UdpEspType::Transport) },
+    Sa { esp: 0x1005, ah: 0x3005, cbc: false, udp: None },
+];
+
+const IV_MASK: u64 = 0x5eed;
+
+fn key(length: usize) -> SecretBytes {
+    SecretBytes::from(vec![7; length])
+}
+
+impl Sa {
+    fn bundle(self, direction: Direction) -> SaBundle {
+        let sha1 = || Keyed { algorithm: AuthenticationAlgorithm::HmacSha1, key: key(20), additional_info: 0 };
+        let esp = (self.esp != 0).then(|| EspAssociation {
+            spi: Spi(self.esp),
             extended_sequence_numbers: false,
             sequence_number_high: 0,
-            encryption: Keyed { algorithm: EncryptionAlgorithm::AesGcm(AesKeySize::Aes128), key: SecretBytes::from(vec![7; 20]), additional_info: ICV as u32 },
-            authentication: None,
-        }),
-        extension: SaExtension { iv_mask: 0x5eed, replay_window: Some(64), ..SaExtension::default() },
+            encryption: if self.cbc {
+                Keyed { algorithm: EncryptionAlgorithm::AesCbc(AesKeySize::Aes128), key: key(16), additional_info: 0 }
+            } else {
+                Keyed { algorithm: EncryptionAlgorithm::AesGcm(AesKeySize::Aes128), key: key(20), additional_info: ICV as u32 }
+            },
+            authentication: self.cbc.then(sha1),
+        });
+        let ah = (self.ah != 0).then(|| AhAssociation { spi: Spi(self.ah), extended_sequence_numbers: false, sequence_number_high: 0, authentication: sha1() });
+        SaBundle {
+            direction,
+            endpoints: Endpoints { ipv6: false, source: None, destination: Some([192, 0, 2, 2].into()) },
+            udp_esp: self.udp,
+            associations: match (esp, ah) {
+                (Some(esp), Some(ah)) => Associations::AhOverEsp { esp, ah },
+                (None, Some(ah)) => Associations::Ah(ah),
+                (Some(esp), None) => Associations::Esp(esp),
+                (None, None) => unreachable!("every SA has an association"),
+            },
+            extension: SaExtension { iv_mask: IV_MASK, replay_window: Some(64), ..SaExtension::default() },
+        }
+    }
+
+    fn esp_transform(self) -> Option<EspSa<Toy>> {
+        let size = ipsec::AesKeySize::Aes128;
+        let parameters = EspParameters {
+            encryption: if self.cbc { Encryption::AesCbc(size) } else { Encryption::AesGcm(size) },
+            encryption_key: &key(if self.cbc { 16 } else { 20 }),
+            icv_length: ICV,
+            authentication: if self.cbc { Authentication::HmacSha1 } else { Authentication::None },
+            authentication_key: &key(if self.cbc { 20 } else { 0 }),
+            allow_unauthenticated: false,
+            extended_sequence_numbers: false,
+            iv_mask: IV_MASK,
+        };
+        (self.esp != 0).then(|| EspSa::new(&Toy, &parameters).expect("keys of the right length"))
+    }
+
+    fn ah_transform(self) -> Option<AhSa<Toy>> {
+        let parameters = AhParameters { authentication: Authentication::HmacSha1, key: &key(20), extended_sequence_numbers: false, iv_mask: IV_MASK };
+        (self.ah != 0).then(|| AhSa::new(&Toy, &parameters).expect("a key of the right length"))
+    }
+
+    /// A packet that carries `payload`, with everything but what the NIC fills in, or `sealed`; and how far in the payload is.
+    fn packet(self, payload: &[u8], next_header: u8, sealed: bool) -> (Vec<u8>, HeaderTransmit, usize) {
+        let mut header = HeaderTransmit::default();
+        let mut body = payload.to_vec();
+        let mut before = 0;
+        if let Some(transform) = self.esp_transform() {
+            let mut esp = vec![0; payload.len() + transform.overhead(payload.len())];
+            esp[..8].copy_from_slice(&[&self.esp.to_be_bytes()[..], &[0, 0, 0, 1]].concat());
+            let text = transform.text(esp.len()).expect("it was made for the payload");
+            before = text.start;
+            let text = &mut esp[text];
+            text[..payload.len()].copy_from_slice(payload);
+            let trailer = ipsec::write_trailer(text, payload.len(), next_header).expect("the room is what it needs");
+            (header.next_header, header.pad_length) = (trailer.next_header, trailer.pad_length);
+            if sealed {
+                Toy.seal(&mut [transform.seal_job(&mut esp, 1).expect("it was made for the SA")]);
+            }
+            body = esp;
+        }
+        let mut protocol = IpProtocol::ESP;
+        let mut place = 20;
+        if let Some(transform) = self.ah_transform() {
+            let length = transform.header_length(4);
+            let next_header = if self.esp == 0 { next_header } else { 50 };
+            let fixed = [&[next_header, (length / 4 - 2) as u8, 0, 0][..], &self.ah.to_be_bytes(), &[0, 0, 0, 1]].concat();
+            body = [&fixed, &vec![0; length - 12][..], &body].concat();
+            protocol = IpProtocol::AH;
+            header.ah_header_offset = 5;
+            place += length;
+        } else if self.udp.is_some() {
+            body = [&[0x11, 0x94, 0x11, 0x94][..], &(8 + body.len() as u16).to_be_bytes(), &[0, 0], &body].concat();
+            protocol = IpProtocol::UDP;
+            place += 8;
+        }
+        if self.esp != 0 {
+            header.esp_header_offset = (place / 4) as u8;
+        }
+        let mut packet = vec![0; 20];
+        let repr = Ipv4Repr::new(protocol, [192, 0, 2, 1].into(), [192, 0, 2, 2].into(), body.len());
+        packet.extend(body);
+        repr.emit(&mut packet).expect("it is short");
+        if let (Some(transform), true) = (self.ah_transform(), sealed) {
+            transform.seal_packet(&Toy, &mut packet, 20, 1).expect("it was made for the SA");
+        }
+        (packet, header, place + before)
     }
 }
 
-/// A packet of the SA that carries `payload`, with everything but what the NIC fills in.
-fn framed(medium: Medium, payload: &[u8]) -> (Vec<u8>, HeaderTransmit) {
-    let pad = usize::from(ipsec::padding_for(payload.len(), 4));
-    let mut esp = [&SPI.to_be_bytes()[..], &[0, 0, 0, 1], &[0; 8], payload].concat();
-    esp.resize(esp.len() + pad + ipsec::TRAILER_LENGTH, 0);
-    let trailer = ipsec::write_trailer(&mut esp[PREFIX..], payload.len(), 17).expect("the room is what it needs");
-    esp.resize(esp.len() + ICV, 0);
-    let mut ip = vec![0; 20];
-    let repr = Ipv4Repr::new(IpProtocol::ESP, [192, 0, 2, 1].into(), [192, 0, 2, 2].into(), esp.len());
-    ip.resize(20 + esp.len(), 0);
-    repr.emit(&mut ip).expect("it is short");
-    ip[20..].copy_from_slice(&esp);
-    let link: &[u8] = if medium == Medium::Ethernet { &LINK } else { &[] };
-    let header = HeaderTransmit { next_header: 17, pad_length: trailer.pad_length, ah_header_offset: 0, esp_header_offset: 5 };
-    ([link, &ip].concat(), header)
+/// A packet of the SAs that `choice` names: one, or one inside another.
+fn framed(choice: u8, payload: &[u8], sealed: bool) -> (Vec<u8>, HeaderTransmit) {
+    let sa = |number: u8| SAS[usize::from(number) % SAS.len()];
+    let (inner, header, _) = sa(choice & 15).packet(payload, 17, sealed);
+    if choice & 0x80 == 0 {
+        return (inner, header);
+    }
+    let (outer, _, within) = sa(choice >> 4 & 7).packet(&inner, 4, sealed);
+    let there = |offset: u8| if offset == 0 { 0 } else { offset + (within / 4) as u8 };
+    (outer, HeaderTransmit { ah_header_offset: there(header.ah_header_offset), esp_header_offset: there(header.esp_header_offset), ..header })
 }

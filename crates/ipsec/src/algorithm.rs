@@ -1,8 +1,6 @@
 //! The algorithms of IPsec by name, with the sizes of their keys, IVs, blocks and ICVs.
 //!
-//! The names are those of the SA file; [`Encryption`] and [`Authentication`] read and write them. Every algorithm of the
-//! grammar is here, so that a name which is known but not built yet can be told from one that does not exist:
-//! [`Encryption::is_available`].
+//! The names are those of the SA file; [`Encryption`] and [`Authentication`] read and write them. Every algorithm of the grammar is here.
 
 use core::fmt;
 use core::str::FromStr;
@@ -80,11 +78,6 @@ impl Encryption {
     /// Whether it authenticates as well, and so takes no [`Authentication`] beside it.
     pub const fn is_combined(self) -> bool {
         matches!(self, Self::AesGcm(_) | Self::ChaCha20Poly1305)
-    }
-
-    /// Whether this version can do it.
-    pub const fn is_available(self) -> bool {
-        true
     }
 
     /// Bytes of the cipher's own key, without a salt.
@@ -188,11 +181,6 @@ impl Authentication {
             Self::AesGmac(AesKeySize::Aes192) => "aes-gmac-192",
             Self::AesGmac(AesKeySize::Aes256) => "aes-gmac-256",
         }
-    }
-
-    /// Whether this version can do it.
-    pub const fn is_available(self) -> bool {
-        true
     }
 
     /// Bytes of salt after the key.

@@ -26,7 +26,7 @@ use core::ops::Range;
 use secret::SecretBytes;
 use zeroize::Zeroize;
 
-use crate::aad::{Aad, Nonce};
+use crate::aad::{NonceRegister, Register};
 use crate::algorithm::{Authentication, Encryption};
 use crate::iv;
 use crate::provider::{Data, OpenJob, Provider, SealJob};
@@ -337,44 +337,19 @@ impl<P: Provider> EspSa<P> {
     /// [`EspError`] when lengths or sequence number do not fit; nothing has been written then.
     #[inline]
     pub fn seal_job<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<SealJob<'a, P::Key>, EspError> {
-        let Kind::Combined(sa) = &self.kind else { return self.seal_job_of_two(esp, sequence) };
-        let Parts { header, iv, text, icv } = sa.split(esp)?;
-        if !text.len().is_multiple_of(4) {
-            return Err(EspError::Alignment { alignment: 4, found: text.len() });
-        }
-        let spi = self.check_number(*header, sequence)?;
-        *iv = iv::counter(sequence, sa.iv_mask);
-        Ok(SealJob::new(&sa.key, iv::nonce(sa.salt, *iv), Aad::esp(spi, sequence, self.extended), Data::InPlace(text), icv))
-    }
-
-    /// [`EspSa::seal_job`] where encryption and authentication are two algorithms.
-    fn seal_job_of_two<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<SealJob<'a, P::Key>, EspError> {
-        let alignment = self.alignment();
-        match &self.kind {
-            Kind::Combined(sa) | Kind::Gmac(sa) => {
+        let Made { key, nonce, aad, text, icv } = match &self.kind {
+            Kind::Combined(sa) => {
                 let Parts { header, iv, text, icv } = sa.split(esp)?;
-                if !text.len().is_multiple_of(alignment) {
-                    return Err(EspError::Alignment { alignment, found: text.len() });
+                if !text.len().is_multiple_of(4) {
+                    return Err(EspError::Alignment { alignment: 4, found: text.len() });
                 }
                 let spi = self.check_number(*header, sequence)?;
                 *iv = iv::counter(sequence, sa.iv_mask);
-                Ok(SealJob::new(&sa.key, iv::nonce(sa.salt, *iv), Aad::gmac(spi, sequence, self.extended, *iv), Data::InPlace(text), icv))
+                Made { key: &sa.key, nonce: NonceRegister::salted(sa.salt, *iv), aad: Register::esp(spi, sequence, self.extended), text, icv }
             }
-            Kind::Separate(sa) => {
-                let (header, iv, text, icv) = self.split(esp)?;
-                if !text.len().is_multiple_of(alignment) {
-                    return Err(EspError::Alignment { alignment, found: text.len() });
-                }
-                self.check_number(*header, sequence)?;
-                if let Some(ivs) = &sa.ivs {
-                    for (byte, made) in iv.iter_mut().zip(ivs.iv(sequence, sa.iv_mask)) {
-                        *byte = made;
-                    }
-                }
-                let aad = Aad::encrypt_then_mac(*header, iv, self.high(sequence));
-                Ok(SealJob::new(&sa.key, Nonce::cut(iv), aad, Data::InPlace(text), icv))
-            }
-        }
+            _ => self.make_of_two(esp, sequence, true)?,
+        };
+        Ok(SealJob::new(key, nonce, aad.aad(), Data::InPlace(text), icv))
     }
 
     /// The job that opens `esp`, from the ESP header to the end of the ICV, in place. The IV is the packet's. `sequence` is the packet's
@@ -387,29 +362,45 @@ impl<P: Provider> EspSa<P> {
     /// [`EspError`] when lengths or sequence number do not fit.
     #[inline]
     pub fn open_job<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<OpenJob<'a, P::Key>, EspError> {
-        let Kind::Combined(sa) = &self.kind else { return self.open_job_of_two(esp, sequence) };
-        let Parts { header, iv, text, icv } = sa.split(esp)?;
-        let spi = self.check_number(*header, sequence)?;
-        Ok(OpenJob::new(&sa.key, iv::nonce(sa.salt, *iv), Aad::esp(spi, sequence, self.extended), Data::InPlace(text), icv))
+        let Made { key, nonce, aad, text, icv } = match &self.kind {
+            Kind::Combined(sa) => {
+                let Parts { header, iv, text, icv } = sa.split(esp)?;
+                let spi = self.check_number(*header, sequence)?;
+                Made { key: &sa.key, nonce: NonceRegister::salted(sa.salt, *iv), aad: Register::esp(spi, sequence, self.extended), text, icv }
+            }
+            _ => self.make_of_two(esp, sequence, false)?,
+        };
+        Ok(OpenJob::new(key, nonce, aad.aad(), Data::InPlace(text), icv))
     }
 
-    /// [`EspSa::open_job`] where encryption and authentication are two algorithms.
-    fn open_job_of_two<'a>(&'a self, esp: &'a mut [u8], sequence: u64) -> Result<OpenJob<'a, P::Key>, EspError> {
+    /// What [`EspSa::seal_job`] and [`EspSa::open_job`] do where encryption and authentication are two algorithms. Only for sealing is an IV written, and the
+    /// text held to what a sender has to keep.
+    fn make_of_two<'a>(&'a self, esp: &'a mut [u8], sequence: u64, sealing: bool) -> Result<Made<'a, P>, EspError> {
+        let (alignment, block) = (self.alignment(), self.encryption().block_length());
+        let alignment = if sealing { alignment } else { block };
+        let aligned = |text: &[u8]| if text.len().is_multiple_of(alignment) { Ok(()) } else { Err(EspError::Alignment { alignment, found: text.len() }) };
         match &self.kind {
             Kind::Combined(sa) | Kind::Gmac(sa) => {
                 let Parts { header, iv, text, icv } = sa.split(esp)?;
+                aligned(text)?;
                 let spi = self.check_number(*header, sequence)?;
-                Ok(OpenJob::new(&sa.key, iv::nonce(sa.salt, *iv), Aad::gmac(spi, sequence, self.extended, *iv), Data::InPlace(text), icv))
+                if sealing {
+                    *iv = iv::counter(sequence, sa.iv_mask);
+                }
+                let aad = Register::gmac(spi, sequence, self.extended, *iv);
+                Ok(Made { key: &sa.key, nonce: NonceRegister::salted(sa.salt, *iv), aad, text, icv })
             }
             Kind::Separate(sa) => {
                 let (header, iv, text, icv) = self.split(esp)?;
-                let block = self.encryption().block_length();
-                if !text.len().is_multiple_of(block) {
-                    return Err(EspError::Alignment { alignment: block, found: text.len() });
-                }
+                aligned(text)?;
                 self.check_number(*header, sequence)?;
-                let aad = Aad::encrypt_then_mac(*header, iv, self.high(sequence));
-                Ok(OpenJob::new(&sa.key, Nonce::cut(iv), aad, Data::InPlace(text), icv))
+                if let (true, Some(ivs)) = (sealing, &sa.ivs) {
+                    for (byte, made) in iv.iter_mut().zip(ivs.iv(sequence, sa.iv_mask)) {
+                        *byte = made;
+                    }
+                }
+                let aad = Register::encrypt_then_mac(*header, iv, self.high(sequence));
+                Ok(Made { key: &sa.key, nonce: NonceRegister::iv(iv), aad, text, icv })
             }
         }
     }
@@ -436,8 +427,7 @@ impl<P: Provider> EspSa<P> {
         Ok((header, iv, text, icv))
     }
 
-    /// Checks that `sequence` is the number of which the header carries all or the low half; returns the SPI. (The AAD is made where it is put into a
-    /// job: an array that is handed back and copied stalls on its own stores.)
+    /// Checks that `sequence` is the number of which the header carries all or the low half; returns the SPI.
     #[inline]
     fn check_number(&self, header: [u8; ESP_HEADER_LENGTH], sequence: u64) -> Result<[u8; 4], EspError> {
         let [s0, s1, s2, s3, n0, n1, n2, n3] = header;
@@ -471,6 +461,15 @@ fn split_salt(key: &[u8], expected: usize, salt: usize) -> Option<(&[u8], Option
         return None;
     }
     if salt == 0 { Some((key, None)) } else { key.split_last_chunk().map(|(key, &salt)| (key, Some(salt))) }
+}
+
+/// What a job is made from.
+struct Made<'a, P: Provider> {
+    key: &'a P::Key,
+    nonce: NonceRegister,
+    aad: Register,
+    text: &'a mut [u8],
+    icv: &'a mut [u8],
 }
 
 /// A packet with a counter's IV, taken apart.

@@ -41,9 +41,9 @@ pub fn nonce(salt: Salt, iv: [u8; 8]) -> [u8; 12] {
 
 /// IVs of CBC: what a sender writes, unpredictable for whoever has not the key, and the same whoever computes it (OV2-SEND-7).
 ///
-/// AES-128 under a key of its own, which HMAC-SHA-256 derives from the SA's encryption key, over the sequence number: a pseudorandom function, as NIST
-/// SP 800-38A appendix C asks for (there with the SA's own key, which 8-byte blocks have not the room for). As long as no number repeats, no block does;
-/// nothing is taken from another packet's ciphertext, and no randomness or state is needed, so NIC and software agree.
+/// AES-128 under a key of its own, which HMAC-SHA-256 derives from the SA's encryption key, over the sequence number XOR the SA's mask (8 bytes, then 8 zero
+/// bytes): the encrypted counter of NIST SP 800-38A appendix C, but with a key apart from the data's, and with AES for DES and 3DES too. As long as no number
+/// repeats, no block does; nothing is taken from another packet's ciphertext, and no randomness or state is needed, so NIC and software agree.
 ///
 /// ```
 /// let ivs = ipsec::iv::CbcIvs::new(&[7; 16]);

@@ -4,12 +4,27 @@
 //!
 //! | concern | items | source |
 //! | --- | --- | --- |
-//! | algorithms by name | [`Encryption`], [`Authentication`] | RFC 8221, SA file |
-//! | cryptographic libraries | [`Provider`], [`SealJob`], [`OpenJob`]; [`Crypto`], [`AwsLc`], [`RustCrypto`] | NIST SP 800-38D |
+//! | algorithms by name, and which go together | [`Encryption`], [`Authentication`], [`Suite`] | RFC 8221, SA file |
+//! | cryptographic libraries | [`Provider`], [`SealJob`], [`OpenJob`], [`AuthJob`]; [`Crypto`], [`AwsLc`], [`RustCrypto`] | NIST SP 800-38A, 800-38D |
 //! | one ESP SA | [`EspSa`], [`write_trailer`], [`read_trailer`] | RFC 4303, RFC 4106 |
 //! | one AH SA | [`AhSa`] | RFC 4302, RFC 4543 |
-//! | IVs | [`iv`] | RFC 4106, OV2-SEND-7 |
+//! | IVs | [`iv`] | RFC 4106, RFC 3602, OV2-SEND-7 |
 //! | sequence numbers | [`SequenceCounter`], [`esn`], [`ReplayWindow`] | RFC 4303 with appendix A, RFC 4304, RFC 6479 |
+//!
+//! The suites of ESP ([`Suite::all`]), each with and without extended sequence numbers:
+//!
+//! | encryption | authentication | packets | aws-lc does itself |
+//! | --- | --- | --- | --- |
+//! | AES-GCM, ICV 16, 12 or 8 | its own | RFC 4106 | ICV 16 |
+//! | ChaCha20-Poly1305 | its own | RFC 7634 | all |
+//! | AES-CBC | HMAC or none | RFC 3602 | AES, and HMAC with SHA |
+//! | DES-CBC, 3DES-CBC | HMAC or none | RFC 2405, RFC 2451 | HMAC with SHA |
+//! | null | HMAC or none | RFC 2410 | HMAC with SHA |
+//! | null | AES-GMAC | RFC 4543 with erratum 1821 | |
+//!
+//! HMAC is HMAC-MD5-96 and HMAC-SHA1-96 (RFC 2403, 2404), HMAC-SHA-256-128, -384-192 and -512-256 (RFC 4868); each truncation is the algorithm's, and none is
+//! taken for another. No authentication is only for who asks for it ([`EspParameters::allow_unauthenticated`]). [`RustCrypto`] does everything by itself, so
+//! that whatever aws-lc does has a second opinion.
 //!
 //! A packet is sealed and opened:
 //!

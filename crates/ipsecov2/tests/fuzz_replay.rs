@@ -3,10 +3,16 @@
 use std::fs;
 use std::path::Path;
 
+#[path = "../../../fuzz/checks/esp_sa.rs"]
+mod esp_sa;
 #[path = "../../../fuzz/checks/inbound.rs"]
 mod inbound;
 #[path = "../../../fuzz/checks/sa_file.rs"]
 mod sa_file;
+#[path = "../../../fuzz/checks/sa_text.rs"]
+mod sa_text;
+#[path = "../../../fuzz/checks/xfrm.rs"]
+mod xfrm;
 
 #[test]
 fn inbound() {
@@ -16,6 +22,16 @@ fn inbound() {
 #[test]
 fn sa_file() {
     assert!(replay("sa_file", sa_file::check) >= 8);
+}
+
+#[test]
+fn xfrm() {
+    assert!(replay("xfrm", xfrm::check) >= 8);
+}
+
+#[test]
+fn esp_sa() {
+    assert!(replay("esp_sa", esp_sa::check) >= 5);
 }
 
 /// Returns how many files there were.

@@ -392,7 +392,8 @@ impl<'a, P: Provider> Stage<'_, P> {
 fn take_run<P: Provider>(association: &Association, run: &mut [Plan<'_, P>], place: impl Fn(&mut Numbers) -> &mut u64) -> usize {
     let Some(counter) = association.counter() else { return 0 };
     if let Ok(first) = counter.take(run.len() as u32) {
-        run.iter_mut().zip(first..).for_each(|(plan, number)| *place(&mut plan.task.numbers) = number);
+        // Counted from the first: a range of numbers would go one beyond the last, which there is not always.
+        run.iter_mut().zip(0_u64..).for_each(|(plan, offset)| *place(&mut plan.task.numbers) = first + offset);
         run.len()
     } else {
         // Near the end of the numbers the packets take them one by one, so that the last of them are of use.

@@ -53,6 +53,16 @@ impl AddressRange {
         address.version() == self.version && (self.first..=self.last).contains(&address.to_number())
     }
 
+    /// The address and the number of bits of the prefix that the range is, if it is one.
+    pub fn as_prefix(&self) -> Option<(IpAddress, u8)> {
+        let hosts = self.first ^ self.last;
+        let bits = if self.version == IpVersion::V4 { 32 } else { 128 };
+        // All addresses that share the first bits: zeros up to ones behind them.
+        let is_prefix = hosts & hosts.wrapping_add(1) == 0 && self.first & hosts == 0;
+        let length = u8::try_from(bits - (128 - hosts.leading_zeros())).ok()?;
+        if is_prefix { Some((IpAddress::from_number(self.version, self.first)?, length)) } else { None }
+    }
+
     /// The only address of the range, if it has just one.
     pub fn as_single(&self) -> Option<IpAddress> {
         (self.first == self.last).then(|| IpAddress::from_number(self.version, self.first)).flatten()
@@ -202,6 +212,23 @@ mod tests {
             ("2001:db8::", "2001:db8::ffff:ffff:ffff:ffff", "2001:db8::/64"),
         ] {
             assert_eq!(AddressRange::new(address(first), address(last)).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn prefixes_are_told_from_other_ranges() {
+        for (first, last, length) in [
+            ("10.0.1.0", "10.0.1.255", Some(24)),
+            ("10.0.1.7", "10.0.1.7", Some(32)),
+            ("0.0.0.0", "255.255.255.255", Some(0)),
+            ("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", Some(0)),
+            ("2001:db8::", "2001:db8::1", Some(127)),
+            ("10.0.1.1", "10.0.1.2", None),
+            ("10.0.1.1", "10.0.1.255", None),
+            ("10.0.1.128", "10.0.2.127", None),
+        ] {
+            let range = AddressRange::new(address(first), address(last)).unwrap();
+            assert_eq!(range.as_prefix(), length.map(|length| (address(first), length)), "{range}");
         }
     }
 

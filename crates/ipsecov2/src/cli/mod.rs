@@ -4,6 +4,8 @@ mod caps;
 mod demo;
 mod output;
 mod pcap;
+mod sa;
+mod sa_file;
 
 use std::process::ExitCode;
 
@@ -19,6 +21,7 @@ Examples:
   ipsecov2 caps                                            what the software NIC offers
   ipsecov2 pcap protect --sa sa.toml clear.pcapng esp.pcap
   ipsecov2 pcap open --sa sa.toml esp.pcap clear.pcap
+  ip xfrm state | ipsecov2 sa convert --to toml --local 192.0.2.2 - sa.toml
 
 Exit codes: 0 success, 1 failure, 2 wrong usage.";
 
@@ -53,6 +56,8 @@ enum Command {
     Demo(demo::Arguments),
     /// Works on captures (pcap, pcapng).
     Pcap(pcap::Arguments),
+    /// Converts SA files: TOML, what ip xfrm state prints, Wireshark's `esp_sa` table.
+    Sa(sa::Arguments),
     /// Shows an adapter's offload capabilities as the contract reports them.
     Caps(caps::Arguments),
 }
@@ -70,6 +75,7 @@ pub fn run() -> ExitCode {
     let result = match cli.command {
         Command::Demo(arguments) => demo::run(&arguments, cli.global.crypto),
         Command::Pcap(arguments) => pcap::run(arguments, cli.global.crypto),
+        Command::Sa(arguments) => sa::run(&arguments),
         Command::Caps(arguments) => caps::run(&arguments, cli.global.crypto),
     };
     match result {

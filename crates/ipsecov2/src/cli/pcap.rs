@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use ipsec::Crypto;
 use link::capture::{CaptureFormat, is_same_file};
-use ndis::Direction;
+use ndis::{Direction, Operation};
 
 use super::output::{self, Failure};
+use super::sa_file::SaArguments;
 use crate::pcap::open::{OpenOptions, open};
 use crate::pcap::protect::{ProtectOptions, protect};
 use crate::pcap::seed::IvSeed;
 use crate::pcap::{Outcome, PcapError, PcapOptions};
-use crate::sa_file::{SaFile, SaFileRules};
+use crate::sa_file::{SaFile, esp_secret};
 
 const EXAMPLES: &str = "\
 Examples:
   ipsecov2 pcap protect --sa sa.toml clear.pcapng esp.pcap
   ipsecov2 pcap open --sa sa.toml --report report.jsonl esp.pcap clear.pcap
+  ip xfrm state | ipsecov2 pcap open --sa - --local 192.0.2.2 esp.pcap clear.pcap
   tcpdump -i eth0 -w - esp | ipsecov2 pcap open --sa sa.toml - - | tcpdump -r -";
 
 const PROTECT_EXAMPLES: &str = "\
@@ -25,6 +27,7 @@ Examples:
   ipsecov2 pcap protect --sa sa.toml clear.pcapng esp.pcap
   ipsecov2 pcap protect --sa sa.toml --bypass --json clear.pcap wire.pcapng
   ipsecov2 pcap protect --sa sa.toml --decryption-secrets clear.pcap for-wireshark.pcapng
+  ipsecov2 pcap protect --sa sa.toml --esp-sa esp_sa clear.pcap esp.pcap
 
 SA files are for captures, not for traffic: with every run the sequence numbers begin anew where the file says.
 docs/sa-file.md describes the file.";
@@ -34,6 +37,8 @@ Examples:
   ipsecov2 pcap open --sa sa.toml esp.pcap clear.pcap
   ipsecov2 pcap open --sa sa.toml --replay-window off --report - esp.pcap clear.pcap | grep dropped
   ipsecov2 pcap open --sa sa.toml --json esp.pcapng clear.pcapng
+  ip xfrm state | ipsecov2 pcap open --sa - --local 192.0.2.2 esp.pcap clear.pcap
+  ipsecov2 pcap open --sa ~/.config/wireshark/esp_sa --local 192.0.2.2 --mode transport esp.pcap clear.pcap
 
 docs/sa-file.md describes the SA file, docs/json.md the report.";
 
@@ -68,6 +73,10 @@ enum Command {
         /// leaves its temporary file (.OUT.*.part, as private) in OUT's directory, with the keys in it: remove it.
         #[arg(long)]
         decryption_secrets: bool,
+        /// Writes the keys of the outbound ESP SAs into FILE as Wireshark's `esp_sa` table, which goes into its configuration directory; - is standard
+        /// output. Only its owner can read it.
+        #[arg(long, value_name = "FILE")]
+        esp_sa: Option<PathBuf>,
     },
     /// Takes the protection off the packets of a capture: receives them under the inbound SAs of a file.
     ///
@@ -91,7 +100,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Common {
-    /// The SAs, in TOML; - is standard input.
+    /// The SAs: TOML, what ip xfrm state prints, or Wireshark's `esp_sa` table; - is standard input.
     #[arg(long, value_name = "SAFILE")]
     sa: PathBuf,
     /// The capture to read (pcap or pcapng); - is standard input. If it is damaged, or ends within a packet, everything before that is worked through and
@@ -108,9 +117,8 @@ struct Common {
     /// Packets that go through the layers together.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=4096))]
     batch: u16,
-    /// Takes SPIs 1 to 255, which are reserved.
-    #[arg(long)]
-    allow_reserved_spi: bool,
+    #[command(flatten)]
+    file: SaArguments,
     /// Switches the adapter's IPsec offload off by its keyword, so that everything is done in software.
     #[arg(long)]
     no_offload: bool,
@@ -146,17 +154,20 @@ fn replay_window(text: &str) -> Result<u32, String> {
 
 pub(super) fn run(arguments: Arguments, crypto: Crypto) -> Result<(), Failure> {
     match arguments.command {
-        Command::Protect { common, bypass, iv_seed, decryption_secrets } => {
-            common.check(None)?;
+        Command::Protect { common, bypass, iv_seed, decryption_secrets, esp_sa } => {
+            common.check(esp_sa.as_deref(), "the esp_sa table")?;
             if decryption_secrets && CaptureFormat::from_path(&common.output) == CaptureFormat::Pcap {
                 return Err(Failure::usage(format_args!("{}: a pcap file has no place for keys; pcapng has", common.output.display())));
             }
             let file = common.sa_file(Direction::Outbound)?;
-            let special = ProtectOptions { bypass, iv_seed, decryption_secrets };
+            if decryption_secrets || esp_sa.is_some() {
+                common.warn_of_unseen(&file);
+            }
+            let special = ProtectOptions { bypass, iv_seed, decryption_secrets, esp_sa };
             common.conclude(protect(&common.options(crypto), &special, file, &common.sa))
         }
         Command::Open { common, replay_window, report } => {
-            common.check(report.as_deref())?;
+            common.check(report.as_deref(), "the report")?;
             let file = common.sa_file(Direction::Inbound)?;
             let special = OpenOptions { replay_window, report };
             common.conclude(open(&common.options(crypto), &special, file, &common.sa))
@@ -172,27 +183,27 @@ impl Common {
             batch: usize::from(self.batch),
             crypto,
             offload: !self.no_offload,
-            reserved_spi: self.allow_reserved_spi,
+            reserved_spi: self.file.reserved_spi(),
         }
     }
 
     /// No file is read and written at once, or twice; no stream has two uses.
-    fn check(&self, report: Option<&Path>) -> Result<(), Failure> {
+    fn check(&self, second: Option<&Path>, second_name: &str) -> Result<(), Failure> {
         if is_stream(&self.input) && is_stream(&self.sa) {
             return Err(Failure::usage("IN and the SA file cannot both be standard input"));
         }
-        let writes_stdout = [(is_stream(&self.output), "OUT"), (self.json, "--json"), (report.is_some_and(is_stream), "the report")];
+        let writes_stdout = [(is_stream(&self.output), "OUT"), (self.json, "--json"), (second.is_some_and(is_stream), second_name)];
         let mut users = writes_stdout.iter().filter(|(uses, _)| *uses).map(|(_, name)| *name);
         if let (Some(one), Some(other)) = (users.next(), users.next()) {
             return Err(Failure::usage(format_args!("{one} and {other} cannot both go to standard output")));
         }
-        let written = [Some((self.output.as_path(), "OUT")), report.map(|path| (path, "the report"))];
+        let written = [Some((self.output.as_path(), "OUT")), second.map(|path| (path, second_name))];
         for (number, (path, name)) in written.iter().enumerate().filter_map(|(number, written)| Some((number, (*written)?))) {
             let others = [(self.input.as_path(), "IN"), (self.sa.as_path(), "the SA file")].into_iter().chain(written[..number].iter().flatten().copied());
             for (other, other_name) in others {
                 let is_same = is_same_file(path, other).map_err(|error| Failure::failed(format_args!("{}: {error}", path.display())))?;
                 // Also one that is not there yet, and a pipe or device, out of which would come what went in. Two outputs can go to /dev/null.
-                let is_written_twice = ["OUT", "the report"].contains(&other_name);
+                let is_written_twice = ["OUT", second_name].contains(&other_name);
                 if is_same || (is_same_path(path, other) && !(is_written_twice && is_character_device(path))) {
                     return Err(Failure::usage(format_args!("{}: {name} and {other_name} are the same file", path.display())));
                 }
@@ -201,12 +212,18 @@ impl Common {
         Ok(())
     }
 
-    fn sa_file(&self, direction: Direction) -> Result<SaFile, Failure> {
-        let rules = SaFileRules { reserved_spi: self.allow_reserved_spi, ..SaFileRules::default() };
-        let (file, state) = SaFile::read(&self.sa, rules).map_err(Failure::failed)?;
-        if state.readable_by_others {
-            output::warn(&format!("{}: others than its owner can read this file, and it holds keys", self.sa.display()));
+    /// Warns of ESP SAs that viewers cannot decrypt.
+    fn warn_of_unseen(&self, file: &SaFile) {
+        let outbound = file.bundles.iter().filter(|bundle| bundle.parameters.direction == Direction::Outbound);
+        for bundle in outbound.filter(|bundle| bundle.parameters.associations.iter().any(|association| association.operation == Operation::Esp)) {
+            if let Err(loss) = esp_secret(&bundle.parameters) {
+                output::warn(&format!("{}:{}: SA {:?}: {loss}", self.sa.display(), bundle.position, bundle.parameters.name));
+            }
         }
+    }
+
+    fn sa_file(&self, direction: Direction) -> Result<SaFile, Failure> {
+        let file = self.file.read(&self.sa, None)?;
         if file.bundles.iter().all(|bundle| bundle.parameters.direction != direction) {
             let direction = if direction == Direction::Inbound { "inbound" } else { "outbound" };
             output::warn(&format!("{}: no SA in it is {direction}: none will be used", self.sa.display()));

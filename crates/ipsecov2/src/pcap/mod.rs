@@ -61,10 +61,10 @@ pub enum PcapError {
         /// What became of the packets before.
         outcome: Box<Outcome>,
     },
-    /// The report cannot be written.
+    /// The report, or the `esp_sa` table, cannot be written.
     #[error("{}: cannot write: {error}", .file.display())]
     Report {
-        /// The report.
+        /// The file.
         file: PathBuf,
         /// What the system says.
         error: std::io::Error,

@@ -1,17 +1,18 @@
 //! A capture's packets through the outbound way.
 
-use std::path::Path;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
-use link::capture::{EspAuthentication, EspEncryption, EspSecret, Secrets};
+use link::capture::{CaptureOutput, Secrets};
 use ndis::Direction;
 use packet::{FrameBatch, Time};
-use transport::{Action, ClearPolicy, DropReason, SaParameters, Verdict};
+use transport::{Action, ClearPolicy, DropReason, Verdict};
 
 use super::input::{self, Packets};
 use super::outcome::{self, Asides, Outcome};
 use super::seed::IvSeed;
 use super::{PcapError, PcapOptions};
-use crate::sa_file::SaFile;
+use crate::sa_file::{SaFile, esp_secret};
 
 /// The name of the outcome's form.
 pub const SCHEMA: &str = "ipsecov2-pcap-protect-1";
@@ -25,6 +26,8 @@ pub struct ProtectOptions {
     pub iv_seed: Option<IvSeed>,
     /// Writes the keys into the output (pcapng), for viewers to decrypt it.
     pub decryption_secrets: bool,
+    /// Writes the keys into this file, as Wireshark's `esp_sa` table.
+    pub esp_sa: Option<PathBuf>,
 }
 
 /// Sends the packets of a capture under the outbound SAs of `file`, whose name is `name`, and writes what comes out on the wire, with the times of the
@@ -36,7 +39,7 @@ pub struct ProtectOptions {
 /// # Errors
 /// [`PcapError`]; an output that is an ordinary file does not appear then, unless it is [`PcapError::Damaged`].
 pub fn protect(options: &PcapOptions, special: &ProtectOptions, mut file: SaFile, name: &Path) -> Result<Outcome, PcapError> {
-    let mut secrets = Vec::new();
+    let (mut secrets, mut table) = (Vec::new(), Vec::new());
     let mut outbound = 0;
     for bundle in file.bundles.iter_mut().filter(|bundle| bundle.parameters.direction == Direction::Outbound) {
         outbound += 1;
@@ -44,8 +47,12 @@ pub fn protect(options: &PcapOptions, special: &ProtectOptions, mut file: SaFile
             Some(seed) => seed.mask(options.crypto, &bundle.parameters),
             None => getrandom::u64()?,
         };
+        // Those that viewers have no use for are not there.
         if special.decryption_secrets {
-            secrets.extend(secret(&bundle.parameters));
+            secrets.extend(esp_secret(&bundle.parameters).ok());
+        }
+        if special.esp_sa.is_some() {
+            table.extend(esp_secret(&bundle.parameters).ok());
         }
     }
     let mut host = super::host(options, ClearPolicy::Decide, outbound)?;
@@ -58,6 +65,7 @@ pub fn protect(options: &PcapOptions, special: &ProtectOptions, mut file: SaFile
     }
     let mut reader = super::reader(options)?;
     let mut writer = super::writer(options, special.decryption_secrets.then_some(Secrets::Esp(secrets)))?;
+    let table = special.esp_sa.as_ref().map(|path| Table::create(path, &Secrets::Esp(table))).transpose()?;
 
     let (mut packets, mut asides, mut wire) = (Packets::default(), Asides::default(), FrameBatch::new());
     let mut declared = false;
@@ -91,26 +99,28 @@ pub fn protect(options: &PcapOptions, special: &ProtectOptions, mut file: SaFile
     let damage = packets.end()?;
     let written = writer.packets();
     let sas = outcome::sas(host.transport(), &sas);
+    table.map_or(Ok(()), Table::finish)?;
     writer.finish()?;
     super::conclude(Outcome::new(SCHEMA, &counts, &asides, written, sas), damage)
 }
 
-/// The SA's keys as viewers want them.
-fn secret(parameters: &SaParameters) -> Option<EspSecret> {
-    let association = parameters.associations.first()?;
-    let encryption = match association.icv_length {
-        8 => EspEncryption::AesGcm8,
-        12 => EspEncryption::AesGcm12,
-        _ => EspEncryption::AesGcm16,
-    };
-    Some(EspSecret {
-        source: (!parameters.source.is_unspecified()).then(|| parameters.source.into()),
-        destination: parameters.destination.into(),
-        spi: association.spi,
-        encryption,
-        encryption_key: association.encryption_key.duplicate(),
-        authentication: EspAuthentication::Null,
-        authentication_key: secret::SecretBytes::default(),
-        sequence_number_high: association.extended_sequence_numbers.then_some(association.sequence_number_high),
-    })
+/// The `esp_sa` table, which appears under its name when the capture does.
+struct Table {
+    file: PathBuf,
+    out: CaptureOutput,
+}
+
+impl Table {
+    fn create(path: &Path, secrets: &Secrets) -> Result<Self, PcapError> {
+        let create = || -> io::Result<CaptureOutput> {
+            let mut out = CaptureOutput::create(path, true)?;
+            out.write_all(secrets.table().expose())?;
+            Ok(out)
+        };
+        create().map(|out| Self { file: path.to_owned(), out }).map_err(|error| PcapError::Report { file: path.to_owned(), error })
+    }
+
+    fn finish(self) -> Result<(), PcapError> {
+        self.out.finish().map_err(|error| PcapError::Report { file: self.file, error })
+    }
 }

@@ -7,8 +7,9 @@ use ndis::{Direction, Operation};
 use packet::{IpAddress, IpVersion, Spi};
 use secret::SecretBytes;
 use toml::de::DeTable;
-use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, UdpEncapsulation};
+use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, TrafficFlow, UdpEncapsulation};
 
+use super::checks;
 use super::error::{SaFileError, quote, quote_address, quote_word};
 use super::reader::{Field, Fields, Source};
 use super::{Bundle, SaFileRules, selector};
@@ -22,6 +23,8 @@ const BUNDLE_FIELDS: &[&str] = &[
     "replay-window",
     "udp-encapsulation",
     "inside",
+    "ah-alignment",
+    "traffic-flow",
     "allow-unauthenticated",
     "selectors",
     "association",
@@ -39,6 +42,7 @@ const ESP_FIELDS: &[&str] = &[
     "sequence-number",
 ];
 const UDP_FIELDS: &[&str] = &["source-port", "destination-port"];
+const FLOW_FIELDS: &[&str] = &["pad-to", "dummy-every"];
 const ASSOCIATIONS: &str = "one [[sa.association]], or two: ESP, then AH";
 
 /// A bundle, and where those of its fields stand that are checked against other bundles.
@@ -49,7 +53,7 @@ pub(super) struct Read {
 }
 
 /// Reads one `[[sa]]`.
-pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaFileRules) -> Result<Read, SaFileError> {
+pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaFileRules<'_>) -> Result<Read, SaFileError> {
     let mut fields = Fields::new(source, at, table, BUNDLE_FIELDS)?;
     let name = fields.require("name", "a name that no other SA of the file has")?;
     let name_at = name.at;
@@ -73,10 +77,14 @@ pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaF
     let allow_unauthenticated = fields.take("allow-unauthenticated").map_or(Ok(false), |field| field.boolean())?;
     let inside = fields.take("inside");
     let inside_at = inside.as_ref().map_or(at, |field| field.at);
-    let inside = inside.map(|field| inside_name(&field, mode, rules)).transpose()?;
+    let inside = inside.map(|field| inside_name(&field, mode)).transpose()?;
     let udp = fields.take("udp-encapsulation");
     let udp_at = udp.as_ref().map(|field| field.key_at);
-    let udp_encapsulation = udp.map(|field| udp_encapsulation(source, field, rules)).transpose()?;
+    let udp_encapsulation = udp.map(|field| udp_encapsulation(source, field)).transpose()?;
+    let alignment = fields.take("ah-alignment");
+    let flow = fields.take("traffic-flow");
+    let flow_at = flow.as_ref().map(|field| field.key_at);
+    let traffic_flow = flow.map_or(Ok(TrafficFlow::NONE), |field| traffic_flow(source, field, mode))?;
 
     let associations = fields.require("association", ASSOCIATIONS)?;
     let associations_at = associations.at;
@@ -96,6 +104,13 @@ pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaF
         let problem = super::Problem::Invalid { field: "udp-encapsulation", found: "AH".into(), allowed: "only ESP alone goes in UDP".into() };
         return Err(source.error(at, problem));
     }
+    let ah_alignment = alignment.map(|field| ah_alignment(&field, from.version(), &associations)).transpose()?;
+    if let Some(at) = flow_at
+        && associations.iter().all(|association| association.operation == Operation::Ah)
+    {
+        let problem = super::Problem::Invalid { field: "traffic-flow", found: "AH alone".into(), allowed: "only ESP hides lengths and numbers".into() };
+        return Err(source.error(at, problem));
+    }
     let parameters = SaParameters {
         name,
         direction,
@@ -108,8 +123,8 @@ pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaF
         iv_mask: 0,
         udp_encapsulation,
         inside,
-        ah_alignment: None,
-        traffic_flow: transport::TrafficFlow::NONE,
+        ah_alignment,
+        traffic_flow,
         allow_unauthenticated,
         allow_reserved_spi: rules.reserved_spi,
         soft_limits: Limits::NONE,
@@ -168,24 +183,47 @@ fn selectors(source: Source<'_>, field: Field<'_, '_>, own: Option<IpVersion>) -
     tables.into_iter().map(|(at, table)| selector::read(source, at, table, own)).collect()
 }
 
-fn inside_name(field: &Field<'_, '_>, mode: Mode, rules: SaFileRules) -> Result<String, SaFileError> {
+fn inside_name(field: &Field<'_, '_>, mode: Mode) -> Result<String, SaFileError> {
     let text = field.text("the name of a tunnel bundle")?;
     if mode != Mode::Transport {
         return Err(field.invalid(quote(text), "only a transport bundle can be inside another"));
     }
-    if !rules.whole_grammar {
-        return Err(field.unsupported("a transport bundle inside a tunnel bundle"));
-    }
     Ok(text.to_owned())
 }
 
-fn udp_encapsulation(source: Source<'_>, field: Field<'_, '_>, rules: SaFileRules) -> Result<UdpEncapsulation, SaFileError> {
-    let unsupported = (!rules.whole_grammar).then(|| field.unsupported("UDP encapsulation"));
+fn udp_encapsulation(source: Source<'_>, field: Field<'_, '_>) -> Result<UdpEncapsulation, SaFileError> {
     let (at, table) = field.table("a table such as { source-port = 4500, destination-port = 4500 }")?;
     let mut ports = Fields::new(source, at, table, UDP_FIELDS)?;
     let source_port = ports.require("source-port", "0 to 65535")?.integer(0, 65535, "0 to 65535")?;
     let destination_port = ports.require("destination-port", "1 to 65535")?.integer(1, 65535, "1 to 65535")?;
-    unsupported.map_or(Ok(UdpEncapsulation { source_port, destination_port }), Err)
+    Ok(UdpEncapsulation { source_port, destination_port })
+}
+
+/// What AH over IPv4 rounds its header's length to; over IPv6 there is no choice.
+fn ah_alignment(field: &Field<'_, '_>, version: IpVersion, associations: &[AssociationParameters]) -> Result<u8, SaFileError> {
+    let alignment: u8 = field.integer(4, 8, "4 or 8")?;
+    if ![4, 8].contains(&alignment) {
+        return Err(field.invalid(alignment.to_string(), "4 or 8 allowed"));
+    }
+    if associations.iter().all(|association| association.operation == Operation::Esp) {
+        return Err(field.invalid(alignment.to_string(), "only AH has it"));
+    }
+    if version == IpVersion::V6 {
+        return Err(field.invalid(alignment.to_string(), "only AH over IPv4 has it; over IPv6 it is always 8"));
+    }
+    Ok(alignment)
+}
+
+fn traffic_flow(source: Source<'_>, field: Field<'_, '_>, mode: Mode) -> Result<TrafficFlow, SaFileError> {
+    let (at, table) = field.table("a table such as { pad-to = 1400, dummy-every = 10 }")?;
+    let mut fields = Fields::new(source, at, table, FLOW_FIELDS)?;
+    let pad_to = match fields.take("pad-to") {
+        Some(field) if mode == Mode::Transport => return Err(field.invalid("transport mode", "only packets in a tunnel can be padded")),
+        Some(field) => field.integer(0, 65535, "0 (off) to 65535")?,
+        None => 0,
+    };
+    let dummy_every = fields.take("dummy-every").map_or(Ok(0), |field| field.integer(0, i128::from(u32::MAX), "0 (never) to 0xffffffff"))?;
+    Ok(TrafficFlow { pad_to, dummy_every })
 }
 
 /// Where an association stands in its bundle.
@@ -198,24 +236,19 @@ struct Place {
     allow_unauthenticated: bool,
 }
 
-fn association(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaFileRules, place: Place) -> Result<AssociationParameters, SaFileError> {
+fn association(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaFileRules<'_>, place: Place) -> Result<AssociationParameters, SaFileError> {
     let mut fields = Fields::new(source, at, table, ESP_FIELDS)?;
     let operation_field = fields.require("operation", "\"esp\" or \"ah\"")?;
     let operation = one_of(&operation_field, &[("esp", Operation::Esp), ("ah", Operation::Ah)])?;
-    match (place.has_ah, place.number, operation) {
-        (true, 0, Operation::Ah) | (true, 1, Operation::Esp) => {
-            let found = if operation == Operation::Ah { "\"ah\" as the first of two" } else { "\"esp\" as the second of two" };
-            return Err(operation_field.invalid(found, "ESP comes first, then AH"));
-        }
-        (true, 1, Operation::Ah) if !rules.whole_grammar => return Err(operation_field.unsupported("AH over ESP")),
-        (false, 0, Operation::Ah) if !rules.whole_grammar => return Err(operation_field.unsupported("AH")),
-        _ => {}
+    if let (true, 0, Operation::Ah) | (true, 1, Operation::Esp) = (place.has_ah, place.number, operation) {
+        let found = if operation == Operation::Ah { "\"ah\" as the first of two" } else { "\"esp\" as the second of two" };
+        return Err(operation_field.invalid(found, "ESP comes first, then AH"));
     }
     let lowest: u32 = if rules.reserved_spi { 1 } else { 0x100 };
     let allowed = if rules.reserved_spi { "1 to 0xffffffff" } else { "0x100 to 0xffffffff" };
     let spi = Spi(fields.require("spi", allowed)?.integer(i128::from(lowest), i128::from(u32::MAX), allowed)?);
-    let (encryption, encryption_key, icv_length) = if operation == Operation::Esp { esp_encryption(&mut fields, rules)? } else { no_encryption(&mut fields)? };
-    let authentication = authentication(&mut fields, operation, encryption, rules, place)?;
+    let (encryption, encryption_key, icv_length) = if operation == Operation::Esp { esp_encryption(&mut fields)? } else { no_encryption(&mut fields)? };
+    let authentication = authentication(&mut fields, operation, encryption, place)?;
     let authentication_key = key(&mut fields, "authentication-key", authentication.key_length(), authentication.salt_length(), authentication.name())?;
     let extended_sequence_numbers = fields.take("extended-sequence-numbers").map_or(Ok(false), |field| field.boolean())?;
     let sequence_number_high = match fields.take("sequence-number-high") {
@@ -249,12 +282,9 @@ fn is_algorithm(text: &str) -> bool {
     text.parse::<Encryption>().is_ok() || text.parse::<Authentication>().is_ok()
 }
 
-fn esp_encryption(fields: &mut Fields<'_, '_>, rules: SaFileRules) -> Result<(Encryption, SecretBytes, u8), SaFileError> {
+fn esp_encryption(fields: &mut Fields<'_, '_>) -> Result<(Encryption, SecretBytes, u8), SaFileError> {
     let field = fields.require("encryption", format!("allowed: {}", Encryption::ALL.map(Encryption::name).join(", ")))?;
     let encryption: Encryption = algorithm(&field)?;
-    if !encryption.is_available() && !rules.whole_grammar {
-        return Err(field.unsupported(encryption.name()));
-    }
     let key = key(fields, "encryption-key", encryption.key_length(), encryption.salt_length(), encryption.name())?;
     let lengths = encryption.icv_lengths();
     let icv_length = match fields.take("icv-length") {
@@ -283,18 +313,12 @@ fn no_encryption(fields: &mut Fields<'_, '_>) -> Result<(Encryption, SecretBytes
     Ok((Encryption::Null, SecretBytes::default(), 0))
 }
 
-fn authentication(
-    fields: &mut Fields<'_, '_>,
-    operation: Operation,
-    encryption: Encryption,
-    rules: SaFileRules,
-    place: Place,
-) -> Result<Authentication, SaFileError> {
+fn authentication(fields: &mut Fields<'_, '_>, operation: Operation, encryption: Encryption, place: Place) -> Result<Authentication, SaFileError> {
     const EXPECTED: &str = "an authentication algorithm such as \"hmac-sha-256-128\"";
     let field = match fields.take("authentication") {
         Some(field) => field,
         None if operation == Operation::Ah => return fields.require("authentication", EXPECTED).and_then(|field| algorithm(&field)),
-        None => match unauthenticated(encryption, place) {
+        None => match checks::unauthenticated(encryption, place.has_ah, place.allow_unauthenticated) {
             None => return Ok(Authentication::None),
             Some(allowed) => return fields.require("authentication", allowed).and_then(|field| algorithm(&field)),
         },
@@ -303,7 +327,7 @@ fn authentication(
     match authentication {
         Authentication::None if operation == Operation::Ah => return Err(field.invalid("\"none\"", format!("{EXPECTED} expected"))),
         Authentication::None => {
-            if let Some(allowed) = unauthenticated(encryption, place) {
+            if let Some(allowed) = checks::unauthenticated(encryption, place.has_ah, place.allow_unauthenticated) {
                 return Err(field.invalid("\"none\"", allowed));
             }
         }
@@ -315,20 +339,7 @@ fn authentication(
         }
         _ => {}
     }
-    if !authentication.is_available() && !rules.whole_grammar {
-        return Err(field.unsupported(authentication.name()));
-    }
     Ok(authentication)
-}
-
-/// Why ESP with this encryption must have an authentication algorithm, if it must (OV2-COMB-2).
-fn unauthenticated(encryption: Encryption, place: Place) -> Option<&'static str> {
-    match encryption {
-        _ if encryption.is_combined() || place.has_ah => None,
-        Encryption::Null => Some("null encryption needs an authentication algorithm, or AH over it"),
-        _ if place.allow_unauthenticated => None,
-        _ => Some("encryption needs an authentication algorithm, AH over it, or allow-unauthenticated = true"),
-    }
 }
 
 /// A key of exactly `length` bytes, of which the last `salt` are salt. A field that is not there is an empty key.
@@ -346,14 +357,6 @@ fn key(fields: &mut Fields<'_, '_>, name: &'static str, length: usize, salt: usi
         };
     };
     let text = field.text("a text of hexadecimal digits")?;
-    // The one character that is no digit is the error's to show, unless it could be part of a key in another notation.
-    let key = SecretBytes::from_hex(text).map_err(|error| match error.found {
-        Some(_) => field.invalid(
-            format!("no hexadecimal digit at character {}", text.char_indices().take_while(|(at, _)| *at < error.position).count() + 1),
-            "pairs of hexadecimal digits expected",
-        ),
-        None => field.invalid("an odd number of hexadecimal digits", "pairs of hexadecimal digits expected"),
-    })?;
-    let plural = if key.len() == 1 { "" } else { "s" };
-    if key.len() == length { Ok(key) } else { Err(field.invalid(format!("{} byte{plural}", key.len()), takes)) }
+    let key = checks::key_bytes(text).map_err(|found| field.invalid(found, checks::HEX_EXPECTED))?;
+    if key.len() == length { Ok(key) } else { Err(field.invalid(checks::bytes(key.len()), takes)) }
 }

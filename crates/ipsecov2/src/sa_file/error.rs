@@ -90,14 +90,6 @@ pub enum Problem {
         /// What it may hold.
         allowed: String,
     },
-    /// What the field asks for is known, but this version does not do it.
-    #[error("{field}: {feature} is not supported yet")]
-    Unsupported {
-        /// The field.
-        field: &'static str,
-        /// What it asks for.
-        feature: String,
-    },
 }
 
 /// Characters of a word that a key in hexadecimal or Base64 has, and no word that belongs into an SA file: a quarter of an AES-128 key's.

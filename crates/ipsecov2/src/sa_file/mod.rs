@@ -26,39 +26,53 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The whole grammar is read; what this version cannot do is refused by its name, unless [`SaFileRules::whole_grammar`] asks for the parameters all the
-//! same. Errors never hold a key: not the line that they are about, and nothing that could be a key in a wrong place.
+//! Two formats that people already have are read as well, and recognised by their content: what `ip xfrm state` prints on Linux, and Wireshark's `esp_sa`
+//! table. [`write()`] writes all three. Errors never hold a key: not the line that they are about, and nothing that could be a key in a wrong place.
 
 mod bundle;
+mod checks;
 mod error;
+mod esp_sa;
+mod format;
 mod reader;
 mod selector;
+mod sides;
 mod write;
+mod xfrm;
 
 use std::fs::File;
 use std::path::Path;
 
 use ndis::Direction;
+use packet::IpAddress;
 use toml::de::DeTable;
 use transport::{Mode, SaParameters};
 use zeroize::Zeroizing;
 
 pub use error::{Position, Problem, SaFileError};
+pub(crate) use esp_sa::secret as esp_secret;
+pub use format::{Format, Loss, Target, Written, write};
 pub use write::to_toml;
 
 use error::{harmless, quote};
 use reader::{Fields, Source};
 
-/// Which SA files are taken; by default those that this version can do, with ordinary SPIs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SaFileRules {
+/// Which SA files are taken, and what is to be known of them beyond what they say; by default those with ordinary SPIs, in any format.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SaFileRules<'a> {
     /// Takes SPIs 1 to 255, which are reserved (RFC 4303 section 2.1). 0 is never taken.
     pub reserved_spi: bool,
-    /// Takes algorithms and features that are not supported yet: to convert a file, not to use it.
-    pub whole_grammar: bool,
+    /// Takes encryption without any authentication (OV2-COMB-2) from formats that have no field to allow it; a TOML file says it for each SA.
+    pub allow_unauthenticated: bool,
+    /// This host's addresses: they decide between inbound and outbound where the file does not say.
+    pub local: &'a [IpAddress],
+    /// Mode of the SAs of an `esp_sa` table, which does not say it; `None` = tunnel.
+    pub esp_sa_mode: Option<Mode>,
+    /// The file's format; `None` = by its content.
+    pub format: Option<Format>,
 }
 
-/// One `[[sa]]` of an SA file.
+/// One SA bundle of an SA file.
 #[derive(Debug)]
 pub struct Bundle {
     /// What the transport takes; the IV mask is zero, and whoever sends under the SA sets it (OV2-SEND-7).
@@ -67,11 +81,24 @@ pub struct Bundle {
     pub position: Position,
 }
 
+/// Something in an SA file that its reader should know, and that is no error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// Where it stands in the file.
+    pub position: Position,
+    /// What.
+    pub text: String,
+}
+
 /// An SA file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SaFile {
+    /// What it was read as.
+    pub format: Format,
     /// Its SA bundles, in order.
     pub bundles: Vec<Bundle>,
+    /// What was left out of it, or will not be done as it says.
+    pub notes: Vec<Note>,
 }
 
 /// What is to be known about a file that holds keys.
@@ -86,27 +113,22 @@ impl SaFile {
     ///
     /// # Errors
     /// [`SaFileError::At`], with what is wrong and where: the first problem found.
-    pub fn parse(text: &str, file: &str, rules: SaFileRules) -> Result<Self, SaFileError> {
+    pub fn parse(text: &str, file: &str, rules: SaFileRules<'_>) -> Result<Self, SaFileError> {
         let source = Source { file, text };
-        let document = DeTable::parse(text).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            source.error(at, Problem::Syntax(harmless(error.message())))
-        })?;
-        let mut fields = Fields::new(source, 0, document.into_inner(), &["sa"])?;
-        let tables = fields.require("sa", "at least one [[sa]] expected")?.tables("an array of tables ([[sa]])")?;
-        let mut read = Vec::with_capacity(tables.len());
-        for (at, table) in tables {
-            read.push(bundle::read(source, at, table, rules)?);
-        }
-        check_names(source, &read)?;
-        Ok(Self { bundles: read.into_iter().map(|read| read.bundle).collect() })
+        let format = rules.format.unwrap_or_else(|| Format::of(text));
+        let (bundles, notes) = match format {
+            Format::Toml => (parse_toml(source, rules)?, Vec::new()),
+            Format::Xfrm => xfrm::parse(source, rules)?,
+            Format::EspSa => (esp_sa::parse(source, rules)?, Vec::new()),
+        };
+        Ok(Self { format, bundles, notes })
     }
 
     /// Reads the file at `path`; `-` is standard input.
     ///
     /// # Errors
     /// [`SaFileError`]: it cannot be read, or what is wrong in it and where.
-    pub fn read(path: &Path, rules: SaFileRules) -> Result<(Self, FileState), SaFileError> {
+    pub fn read(path: &Path, rules: SaFileRules<'_>) -> Result<(Self, FileState), SaFileError> {
         let is_stdin = path.as_os_str() == "-";
         let file = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
         let failed = |error| SaFileError::Read { file: file.clone(), error };
@@ -124,6 +146,21 @@ impl SaFile {
         })?;
         Ok((Self::parse(text, &file, rules)?, state))
     }
+}
+
+fn parse_toml(source: Source<'_>, rules: SaFileRules<'_>) -> Result<Vec<Bundle>, SaFileError> {
+    let document = DeTable::parse(source.text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        source.error(at, Problem::Syntax(harmless(error.message())))
+    })?;
+    let mut fields = Fields::new(source, 0, document.into_inner(), &["sa"])?;
+    let tables = fields.require("sa", "at least one [[sa]] expected")?.tables("an array of tables ([[sa]])")?;
+    let mut read = Vec::with_capacity(tables.len());
+    for (at, table) in tables {
+        read.push(bundle::read(source, at, table, rules)?);
+    }
+    check_names(source, &read)?;
+    Ok(read.into_iter().map(|read| read.bundle).collect())
 }
 
 /// Reads everything, and leaves no copy behind: a vector that grows would.
@@ -158,7 +195,7 @@ fn readable_by_others(_: &std::fs::Metadata) -> bool {
     false
 }
 
-/// Names are unique; `inside` names a tunnel bundle of the same direction.
+/// Names are unique; `inside` names a tunnel bundle of the same direction, and only one of the two is in UDP (OV2-RECV-7).
 fn check_names(source: Source<'_>, read: &[bundle::Read]) -> Result<(), SaFileError> {
     let mut names = std::collections::HashMap::with_capacity(read.len());
     for entry in read {
@@ -179,6 +216,9 @@ fn check_names(source: Source<'_>, read: &[bundle::Read]) -> Result<(), SaFileEr
                 Direction::Inbound => "that SA is outbound, this one inbound",
                 Direction::Outbound => "that SA is inbound, this one outbound",
             },
+            Some(outer) if outer.udp_encapsulation.is_some() && parameters.udp_encapsulation.is_some() => {
+                "that SA has udp-encapsulation, too; it stands only on the one that has the UDP header"
+            }
             Some(_) => continue,
         };
         return Err(source.error(entry.inside_at, Problem::Invalid { field: "inside", found: quote(inside), allowed: allowed.into() }));

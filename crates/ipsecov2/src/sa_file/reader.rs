@@ -77,11 +77,6 @@ impl<'a> Field<'_, 'a> {
         self.source.error(self.at, Problem::Invalid { field: self.name, found: found.into(), allowed: allowed.into() })
     }
 
-    /// An error about what the value asks for.
-    pub(super) fn unsupported(&self, feature: impl Into<String>) -> SaFileError {
-        self.source.error(self.at, Problem::Unsupported { field: self.name, feature: feature.into() })
-    }
-
     fn wrong_type(&self, expected: &str) -> SaFileError {
         let found = match &self.value {
             DeValue::Table(_) => "a table",

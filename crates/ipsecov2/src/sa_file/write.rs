@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 
 use ndis::{Direction, Operation};
-use transport::{AssociationParameters, Mode, SaParameters};
+use transport::{AssociationParameters, Mode, SaParameters, TrafficFlow};
 use zeroize::Zeroizing;
 
 use super::selector;
@@ -12,11 +12,15 @@ use super::selector;
 ///
 /// The text holds the keys, and is erased when it is dropped. Limits, IV masks and whether to offload have no place in SA files.
 pub fn to_toml(bundles: &[SaParameters]) -> Zeroizing<String> {
-    // Twice, so that the text that stays has its whole capacity from the start: one that grows leaves copies of keys behind.
+    render(|out| write_all(out, bundles))
+}
+
+/// The text that `write` writes, which is called twice: so the text has its whole capacity from the start, and one that grows leaves copies of keys behind.
+pub(super) fn render(write: impl Fn(&mut dyn core::fmt::Write)) -> Zeroizing<String> {
     let mut length = Counter(0);
-    write_all(&mut length, bundles);
+    write(&mut length);
     let mut text = Zeroizing::new(String::with_capacity(length.0));
-    write_all(&mut *text, bundles);
+    write(&mut *text);
     text
 }
 
@@ -29,14 +33,14 @@ impl core::fmt::Write for Counter {
     }
 }
 
-fn write_all(out: &mut impl core::fmt::Write, bundles: &[SaParameters]) {
+fn write_all(out: &mut dyn core::fmt::Write, bundles: &[SaParameters]) {
     for (number, parameters) in bundles.iter().enumerate() {
         // Neither a string nor the counter can fail.
         let _ = bundle(out, parameters, if number == 0 { "" } else { "\n" });
     }
 }
 
-fn bundle(out: &mut impl core::fmt::Write, parameters: &SaParameters, before: &str) -> core::fmt::Result {
+fn bundle(out: &mut dyn core::fmt::Write, parameters: &SaParameters, before: &str) -> core::fmt::Result {
     let direction = match parameters.direction {
         Direction::Inbound => "inbound",
         Direction::Outbound => "outbound",
@@ -56,6 +60,15 @@ fn bundle(out: &mut impl core::fmt::Write, parameters: &SaParameters, before: &s
     if let Some(inside) = &parameters.inside {
         writeln!(out, "inside = {}", text(inside))?;
     }
+    if let Some(alignment) = parameters.ah_alignment {
+        writeln!(out, "ah-alignment = {alignment}")?;
+    }
+    match parameters.traffic_flow {
+        TrafficFlow { pad_to: 0, dummy_every: 0 } => {}
+        TrafficFlow { pad_to, dummy_every: 0 } => writeln!(out, "traffic-flow = {{ pad-to = {pad_to} }}")?,
+        TrafficFlow { pad_to: 0, dummy_every } => writeln!(out, "traffic-flow = {{ dummy-every = {dummy_every} }}")?,
+        TrafficFlow { pad_to, dummy_every } => writeln!(out, "traffic-flow = {{ pad-to = {pad_to}, dummy-every = {dummy_every} }}")?,
+    }
     if parameters.allow_unauthenticated {
         writeln!(out, "allow-unauthenticated = true")?;
     }
@@ -65,7 +78,7 @@ fn bundle(out: &mut impl core::fmt::Write, parameters: &SaParameters, before: &s
     parameters.associations.iter().try_for_each(|association| self::association(out, association))
 }
 
-fn association(out: &mut impl core::fmt::Write, association: &AssociationParameters) -> core::fmt::Result {
+fn association(out: &mut dyn core::fmt::Write, association: &AssociationParameters) -> core::fmt::Result {
     writeln!(out, "[[sa.association]]")?;
     match association.operation {
         Operation::Ah => writeln!(out, "operation = \"ah\"\nspi = {:#010x}", association.spi.0)?,
@@ -93,13 +106,18 @@ fn association(out: &mut impl core::fmt::Write, association: &AssociationParamet
     Ok(())
 }
 
-fn key(out: &mut impl core::fmt::Write, name: &str, bytes: &[u8]) -> core::fmt::Result {
+fn key(out: &mut dyn core::fmt::Write, name: &str, bytes: &[u8]) -> core::fmt::Result {
     if bytes.is_empty() {
         return Ok(());
     }
     write!(out, "{name} = \"")?;
-    bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))?;
+    hexadecimal(out, bytes)?;
     writeln!(out, "\"")
+}
+
+/// The digits of a key.
+pub(super) fn hexadecimal(out: &mut dyn core::fmt::Write, bytes: &[u8]) -> core::fmt::Result {
+    bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
 }
 
 /// A TOML basic string.

@@ -7,5 +7,6 @@ mod json;
 mod peers;
 mod peers_suites;
 mod round_trip;
+mod sa_convert;
 mod sa_files;
 mod tool;

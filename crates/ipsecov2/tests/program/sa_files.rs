@@ -16,12 +16,12 @@ fn mistakes_are_shown_on_one_line_with_their_place() {
     let good = sa("a", "inbound", "tunnel", ENDS, 0x1001, "", "");
     for (old, new, message) in [
         ("0f10111213", "0f101112", "sa.toml:12:18: encryption-key: 19 bytes found, aes-gcm-128 takes 20 (16 key, 4 salt)"),
-        ("aes-gcm-128", "aes-cbc-128", "sa.toml:11:14: encryption: aes-cbc-128 is not supported yet"),
+        ("aes-gcm-128", "aes-cbc-128", "sa.toml:12:18: encryption-key: 20 bytes found, aes-cbc-128 takes 16"),
         ("0x00001001", "255", "sa.toml:10:7: spi: 255 found, 0x100 to 0xffffffff allowed"),
         (
             "mode",
             "Mode",
-            "sa.toml:4:1: unknown field \"Mode\"; allowed here: name, direction, mode, source, destination, replay-window, udp-encapsulation, inside, allow-unauthenticated, selectors, association",
+            "sa.toml:4:1: unknown field \"Mode\"; allowed here: name, direction, mode, source, destination, replay-window, udp-encapsulation, inside, ah-alignment, traffic-flow, allow-unauthenticated, selectors, association",
         ),
         ("direction = ", "direction ", "sa.toml:3:11: not TOML: key with no value, expected `=`"),
     ] {

@@ -124,6 +124,18 @@ impl Secrets {
 
     /// The secrets data of the block: lines of text, each ended by a line feed.
     pub fn data(&self) -> SecretBytes {
+        self.lines(EspSecret::line)
+    }
+
+    /// The file `esp_sa` of a Wireshark configuration directory. Only SAs with extended sequence numbers have the columns for them: versions without these
+    /// columns warn of a line with more than eight, and those with them take one with eight.
+    pub fn table(&self) -> SecretBytes {
+        self.lines(
+            |secret, text| if secret.sequence_number_high.is_some() { secret.line(text) } else { secret.eight_columns(text).and_then(|()| writeln!(text)) },
+        )
+    }
+
+    fn lines(&self, write: impl Fn(&EspSecret, &mut Text) -> core::fmt::Result) -> SecretBytes {
         let Self::Esp(secrets) = self;
         // All the capacity at once: a vector that grows leaves copies of keys behind.
         let keys: usize = secrets.iter().map(|secret| secret.encryption_key.len() + secret.authentication_key.len()).sum();
@@ -131,7 +143,7 @@ impl Secrets {
         let capacity = text.0.capacity();
         for secret in secrets {
             // Writing into memory does not fail.
-            let _ = secret.line(&mut text);
+            let _ = write(secret, &mut text);
         }
         debug_assert_eq!(capacity, text.0.capacity(), "the lines are shorter than was reckoned");
         SecretBytes::from(text.0)
@@ -140,6 +152,12 @@ impl Secrets {
 
 impl EspSecret {
     fn line(&self, text: &mut Text) -> core::fmt::Result {
+        self.eight_columns(text)?;
+        let length = if self.sequence_number_high.is_some() { "64-bit" } else { "32-bit" };
+        writeln!(text, ",\"{length}\",\"{:x}\"", self.sequence_number_high.unwrap_or_default())
+    }
+
+    fn eight_columns(&self, text: &mut Text) -> core::fmt::Result {
         write!(text, "\"{}\",\"", if self.destination.is_ipv4() { "IPv4" } else { "IPv6" })?;
         match self.source {
             Some(source) => write!(text, "{source}")?,
@@ -154,8 +172,7 @@ impl EspSecret {
         text.key(&self.encryption_key);
         write!(text, "\",\"{}\",\"", self.authentication.name())?;
         text.key(&self.authentication_key);
-        let length = if self.sequence_number_high.is_some() { "64-bit" } else { "32-bit" };
-        writeln!(text, "\",\"{length}\",\"{:x}\"", self.sequence_number_high.unwrap_or_default())
+        write!(text, "\"")
     }
 }
 
@@ -223,6 +240,10 @@ mod tests {
             "\"0x000102030405060708090a0b0c0d0e0f10111213\",\"NULL\",\"\",\"32-bit\",\"0\"\n",
         );
         assert_eq!(core::str::from_utf8(secrets.data().expose()).unwrap(), expected);
+        // As a file, only the extended one has the columns that older versions do not know.
+        let table = expected.replace(",\"32-bit\",\"0\"", "");
+        assert_eq!(core::str::from_utf8(secrets.table().expose()).unwrap(), table);
+        assert_eq!(table.lines().map(|line| line.split(',').count()).collect::<Vec<_>>(), [8, 10, 8]);
     }
 
     #[test]

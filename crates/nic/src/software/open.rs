@@ -38,7 +38,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
                         self.run(&mut jobs, &mut openings, scratch, next);
                     }
                 }
-                // The lengths were looked at when the packet was found.
+                // The ciphertext is not of whole blocks: other lengths were looked at when the packet was found.
                 None => report_failure(oob, task.sa, task.position, CryptoStatus::InvalidPacketSyntax),
             }
         }

@@ -122,7 +122,7 @@ impl Kind {
         }
     }
 
-    fn key<A>(&self, spi: u32, algorithm: A, length: usize, additional_info: u32) -> Keyed<A> {
+    fn key<A>(spi: u32, algorithm: A, length: usize, additional_info: u32) -> Keyed<A> {
         let key = (0..length).map(|at| (at as u8).wrapping_mul(7) ^ spi as u8 ^ (spi >> 8) as u8).collect::<Vec<_>>();
         Keyed { algorithm, key: SecretBytes::from(key), additional_info }
     }
@@ -135,15 +135,15 @@ impl Kind {
                 spi: Spi(esp.spi),
                 extended_sequence_numbers: esp.esn.is_some(),
                 sequence_number_high: esp.esn.unwrap_or(0),
-                encryption: self.key(esp.spi, encryption, encryption.key_length(), icv),
-                authentication: authentication.map(|algorithm| self.key(esp.spi + 1, algorithm, algorithm.key_length(), 0)),
+                encryption: Self::key(esp.spi, encryption, encryption.key_length(), icv),
+                authentication: authentication.map(|algorithm| Self::key(esp.spi + 1, algorithm, algorithm.key_length(), 0)),
             }
         });
         let ah = self.ah.map(|ah| AhAssociation {
             spi: Spi(ah.spi),
             extended_sequence_numbers: ah.esn.is_some(),
             sequence_number_high: ah.esn.unwrap_or(0),
-            authentication: self.key(ah.spi, ah.algorithms, ah.algorithms.key_length(), 0),
+            authentication: Self::key(ah.spi, ah.algorithms, ah.algorithms.key_length(), 0),
         });
         let (source, destination) = self.addresses();
         SaBundle {

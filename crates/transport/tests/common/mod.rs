@@ -22,6 +22,7 @@ use transport::{
 
 pub mod bundle;
 mod engine;
+pub mod exchange;
 
 use engine::NicSa;
 
@@ -153,6 +154,11 @@ impl Double {
             let status = if status.is_success() { self.carry_out(&mut request.body) } else { status };
             self.up.lock().unwrap().direct_completions.push((status, request));
         }
+    }
+
+    /// What was asked last is answered first.
+    pub fn reverse_kept(&self) {
+        self.kept.lock().unwrap().reverse();
     }
 
     /// Changes its configuration, and says so with the next pump.

@@ -1,0 +1,11 @@
+//! Any bytes as what `ip xfrm state` prints.
+//!
+//! Shared by the fuzz target and by the test that replays its seeds and crashes.
+
+use ipsecov2::sa_file::{Format, Target};
+
+use crate::sa_text;
+
+pub(crate) fn check(data: &[u8]) {
+    sa_text::check(data, Format::Xfrm, Target::Xfrm);
+}
