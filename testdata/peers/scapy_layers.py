@@ -133,6 +133,7 @@ class Association:
 
     def icv_of(self, packet, at, sequence, iv):
         """The ICV of the whole packet with an AH at `at`, by scapy's rules about mutable fields."""
+        packet, at = without_fragment_headers(packet, at)
         headers = parse(packet[:at])
         if bytes(headers) != packet[:at]:
             raise ValueError(f"scapy writes {packet[:at].hex()} as {bytes(headers).hex()}")
@@ -395,6 +396,18 @@ def pointer_and_end(packet, stop=None):
         size = 8 if packet[pointer] == FRAGMENT else packet[at + 1] * 8 + 8
         pointer, at = at, at + size
     return pointer, at
+
+
+def without_fragment_headers(packet, at):
+    """AH is made before a packet is fragmented, and checked when it is whole again: it does not know of such headers."""
+    pointer, here = (6, 40) if packet[0] >> 4 == 6 else (9, at)
+    while here < at:
+        if packet[pointer] == FRAGMENT:
+            packet = put(packet[:here], pointer, packet[here]) + packet[here + 8 :]
+            packet, at = with_length(packet, len(packet)), at - 8
+        else:
+            pointer, here = here, here + packet[here + 1] * 8 + 8
+    return packet, at
 
 
 def place(packet, options_inside):

@@ -44,12 +44,14 @@ from scapy_layers import (
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption, IPOption_EOL, IPOption_NOP, IPOption_Router_Alert
 from scapy.layers.inet6 import (
-    HBHOptUnknown, ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, Pad1, PadN, RouterAlert)
+    HBHOptUnknown, ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment, IPv6ExtHdrHopByHop, IPv6ExtHdrRouting, Pad1, PadN,
+    RouterAlert)
 from scapy.layers.ipsec import AH, ESP, IPSecIntegrityError, SecurityAssociation
 from scapy.packet import Raw
 
 # The order in which the packets of one bundle arrive: from the first number on; the extended ones wrap after four.
-ARRIVAL = [0, 1, 4, 2, 3, 63, 5, 99, 98, 69, 100, 102, 101, 103, 110, 104, 107, 106, 105, 108, 160, 109]
+ARRIVAL = [0, 1, 4, 2, 3, 63, 5, 99, 98, 69, 100, 102, 101, 103, 110, 104, 107, 106, 105, 108, 160, 109,
+           161, 163, 162, 164]
 WRAP = (ESN_HIGH + 1 << 32) - 4
 NATTED = 31000  # UDP source ports begin here
 HMACS = [name for name in AUTHENTICATION if name.startswith("hmac-")]
@@ -325,6 +327,8 @@ def ipv6_odd(ip, number):
         ip() / IPv6ExtHdrDestOpt(options=options(b"\x01\x02\x03\x04")),
         ip() / routing(0),
         ip() / routing(2),
+        # A whole packet, although it has a fragment header (RFC 6946).
+        ip() / IPv6ExtHdrFragment(offset=0, m=0, id=0x0F0F0000 + number),
         ip() / IPv6ExtHdrHopByHop(options=options(b"\x09\x08\x07\x06")) / IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(12))]) / routing(0)
         / IPv6ExtHdrDestOpt(options=options(b"\x05\x06\x07\x08")),
     ]
