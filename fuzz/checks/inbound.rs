@@ -8,27 +8,29 @@
 use std::sync::Arc;
 
 use ipsec::insecure::Toy;
-use ipsec::{AesKeySize, Authentication, Encryption};
+use ipsec::{AesKeySize, AhParameters, AhSa, Authentication, Encryption};
 use ndis::{Datapath, Direction, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, Operation, Protocol, Stack};
 use nic::{NicDriver, NicParameters, SoftwareEngine};
-use packet::{Buffer, BufferPool, EthernetFrame, Frame, FrameBatch, IpProtocol, Medium, ParsedIp, Spi, Time};
+use packet::{AhPacket, Buffer, BufferPool, EthernetFrame, Frame, FrameBatch, IpProtocol, Medium, ParsedIp, Spi, Time, UDP_ESP_PORT, UDP_HEADER_LEN};
 use sa_table::{SEED_WORDS, Seed};
 use secret::SecretBytes;
 use transport::{
     AssociationParameters, ClearPolicy, InboundBatch, InboundVerdict, Limits, Mode, OffloadPolicy, SaParameters, Transport, TransportConfig, TransportLane,
-    Verdict,
+    UdpEncapsulation, Verdict,
 };
 
 const ICV: usize = 16;
+/// Algorithm of all AHs.
+const AH: Authentication = Authentication::HmacSha256;
 /// ESP header and IV.
 const PREFIX: usize = 16;
 /// SPI of the SA with extended sequence numbers: NIC and transport may infer different high halves after packets that are authentic and malformed.
 const EXTENDED: Spi = Spi(0x1003);
-/// SPI of the SA under which packets go out and come in again.
-const LOOPED: Spi = Spi(0x2001);
+/// SPIs of the SA under which packets go out and come in again: ESP, and AH over it.
+const LOOPED: [Spi; 2] = [Spi(0x2001), Spi(0x2002)];
 const MAX_FRAMES: usize = 100;
-/// Layers of protection whose ICVs are made to fit.
-const MAX_DEPTH: u8 = 4;
+/// Headers of protection whose ICVs are made to fit.
+const MAX_DEPTH: u8 = 6;
 
 /// Takes `data` for what comes in from a wire, and for what is to be sent.
 pub(crate) fn check(data: &[u8]) {
@@ -38,7 +40,7 @@ pub(crate) fn check(data: &[u8]) {
     let frames = frames(medium, rest);
     let (mut offloading, mut software) = (Host::new(medium, clear, true), Host::new(medium, clear, false));
     let (one, other) = (offloading.receive(&frames), software.receive(&frames));
-    let taken = one.iter().any(|outcome| outcome.verdict.associations.iter().any(|seen| seen.spi == LOOPED));
+    let taken = one.iter().any(|outcome| outcome.verdict.associations.iter().any(|seen| LOOPED.contains(&seen.spi)));
     for (one, other) in one.iter().zip(&other) {
         if one.verdict.associations.iter().chain(&other.verdict.associations).any(|seen| seen.spi == EXTENDED) {
             continue;
@@ -91,11 +93,38 @@ fn l3_offset(medium: Medium, frame: &[u8]) -> Option<usize> {
     }
 }
 
-/// Makes the ICVs of an ESP packet, and of one inside it, fit.
+/// Makes the ICVs of an IPsec packet, and of one inside it, fit: the innermost first.
 fn authenticate(ip: &mut [u8], depth: u8) {
     let Ok(parsed) = ParsedIp::parse(ip) else { return };
-    let esp = &mut ip[parsed.header_len()..parsed.total_len()];
-    if parsed.protocol() != IpProtocol::ESP || parsed.fragment().is_part() || esp.len() < PREFIX + ICV || depth == MAX_DEPTH {
+    if parsed.fragment().is_part() || depth == MAX_DEPTH {
+        return;
+    }
+    let (at, end) = (parsed.header_len(), parsed.total_len());
+    match parsed.protocol() {
+        IpProtocol::ESP => authenticate_esp(&mut ip[at..end], depth),
+        IpProtocol::UDP if parsed.ports().is_some_and(|(_, port)| port == UDP_ESP_PORT) && end - at > UDP_HEADER_LEN => {
+            authenticate_esp(&mut ip[at + UDP_HEADER_LEN..end], depth);
+        }
+        IpProtocol::AH => {
+            let Ok(ah) = AhPacket::new(&ip[at..end]) else { return };
+            let (next, length, low) = (ah.next_header(), ah.header_len(), ah.sequence());
+            match next {
+                IpProtocol::ESP => authenticate_esp(&mut ip[at + length..end], depth + 1),
+                IpProtocol::IPV4 | IpProtocol::IPV6 => authenticate(&mut ip[at + length..end], depth + 1),
+                _ => {}
+            }
+            let key = SecretBytes::from(vec![7; AH.key_length()]);
+            let parameters = AhParameters { authentication: AH, key: &key, extended_sequence_numbers: false, iv_mask: 0 };
+            let sa = AhSa::new(&Toy, &parameters).expect("the key has its length");
+            // What has no AH of this kind stays as it is.
+            let _ = sa.seal_packet(&Toy, &mut ip[..end], at, u64::from(low));
+        }
+        _ => {}
+    }
+}
+
+fn authenticate_esp(esp: &mut [u8], depth: u8) {
+    if esp.len() < PREFIX + ICV || depth >= MAX_DEPTH {
         return;
     }
     let text = PREFIX..esp.len() - ICV;
@@ -126,7 +155,8 @@ fn protectable(medium: Medium, frame: &[u8]) -> Option<&[u8]> {
 
 fn carries_ipsec(medium: Medium, frame: &[u8]) -> bool {
     let l3 = l3_offset(medium, frame).unwrap_or_default();
-    ParsedIp::parse(&frame[l3..]).is_ok_and(|parsed| [IpProtocol::ESP, IpProtocol::AH].contains(&parsed.protocol()))
+    let in_udp = |parsed: &ParsedIp| parsed.protocol() == IpProtocol::UDP && parsed.ports().is_some_and(|(_, port)| port == UDP_ESP_PORT);
+    ParsedIp::parse(&frame[l3..]).is_ok_and(|parsed| [IpProtocol::ESP, IpProtocol::AH].contains(&parsed.protocol()) || in_udp(&parsed))
 }
 
 /// What became of a received frame.
@@ -149,18 +179,25 @@ struct Host {
 impl Host {
     fn new(medium: Medium, clear: ClearPolicy, offload: bool) -> Self {
         let seed = Seed::new([7; SEED_WORDS]);
-        let transport = Transport::new(TransportConfig { medium, capacity: 16, seed, clear }, Toy).expect("16 is no capacity to refuse");
+        let transport = Transport::new(TransportConfig { medium, capacity: 32, seed, clear }, Toy).expect("32 is no capacity to refuse");
         let stack = Stack::new(Arc::new(MemoryRegistry::new()));
-        let driver = NicDriver::new(NicParameters { medium, ..NicParameters::new("fuzz") }, || SoftwareEngine::new(Toy, 16).expect("nor here"));
+        let driver = NicDriver::new(NicParameters { medium, ..NicParameters::new("fuzz") }, || SoftwareEngine::new(Toy, 32).expect("nor here"));
         stack.add_adapter("fuzz", Arc::new(driver) as Arc<dyn MiniportDriver>).expect("it is the first");
         stack.bind(Arc::new(transport.clone()) as Arc<dyn Protocol>, "fuzz").expect("the adapter is there");
         stack.pump();
+        let inbound = |spi, mode, source, destination| sa(spi, Direction::Inbound, mode, source, destination, offload);
         for parameters in [
-            sa(0x1001, Direction::Inbound, Mode::Tunnel, "0.0.0.0", "192.0.2.2", offload),
-            sa(0x1002, Direction::Inbound, Mode::Transport, "0.0.0.0", "0.0.0.0", offload),
-            sa(EXTENDED.0, Direction::Inbound, Mode::Tunnel, "::", "2001:db8::2", offload),
-            sa(LOOPED.0, Direction::Inbound, Mode::Tunnel, "192.0.2.1", "192.0.2.3", offload),
-            sa(LOOPED.0, Direction::Outbound, Mode::Tunnel, "192.0.2.1", "192.0.2.3", offload),
+            inbound(0x1001, Mode::Tunnel, "0.0.0.0", "192.0.2.2"),
+            inbound(0x1002, Mode::Transport, "0.0.0.0", "0.0.0.0"),
+            inbound(EXTENDED.0, Mode::Tunnel, "::", "2001:db8::2"),
+            ah_alone(inbound(0x1004, Mode::Transport, "0.0.0.0", "0.0.0.0")),
+            ah_alone(inbound(0x1005, Mode::Tunnel, "::", "2001:db8::2")),
+            with_ah(inbound(0x1006, Mode::Tunnel, "0.0.0.0", "192.0.2.2")),
+            in_udp(inbound(0x1008, Mode::Tunnel, "0.0.0.0", "192.0.2.2")),
+            inside(in_udp(inbound(0x1009, Mode::Transport, "0.0.0.0", "0.0.0.0")), 0x1001),
+            inside(with_ah(inbound(0x100a, Mode::Transport, "0.0.0.0", "0.0.0.0")), 0x1006),
+            with_ah(inbound(LOOPED[0].0, Mode::Tunnel, "192.0.2.1", "192.0.2.3")),
+            with_ah(sa(LOOPED[0].0, Direction::Outbound, Mode::Tunnel, "192.0.2.1", "192.0.2.3", offload)),
         ] {
             let sa = transport.add_sa(parameters, Time::ZERO).expect("they are all different");
             transport.protect(sa);
@@ -258,4 +295,42 @@ fn sa(spi: u32, direction: Direction, mode: Mode, source: &str, destination: &st
         hard_limits: Limits::NONE,
         offload: if offload { OffloadPolicy::Prefer } else { OffloadPolicy::Forbid },
     }
+}
+
+/// AH in place of ESP.
+fn ah_alone(mut parameters: SaParameters) -> SaParameters {
+    let spi = parameters.associations.remove(0).spi;
+    parameters.associations.push(ah(spi));
+    parameters
+}
+
+/// AH over the ESP, with the next SPI.
+fn with_ah(mut parameters: SaParameters) -> SaParameters {
+    let spi = Spi(parameters.associations[0].spi.0 + 1);
+    parameters.associations.push(ah(spi));
+    parameters
+}
+
+fn ah(spi: Spi) -> AssociationParameters {
+    AssociationParameters {
+        operation: Operation::Ah,
+        spi,
+        encryption: Encryption::Null,
+        encryption_key: SecretBytes::default(),
+        icv_length: 0,
+        authentication: AH,
+        authentication_key: SecretBytes::from(vec![7; AH.key_length()]),
+        extended_sequence_numbers: false,
+        sequence_number_high: 0,
+        sequence_number: 0,
+    }
+}
+
+fn in_udp(parameters: SaParameters) -> SaParameters {
+    SaParameters { udp_encapsulation: Some(UdpEncapsulation { source_port: UDP_ESP_PORT, destination_port: UDP_ESP_PORT }), ..parameters }
+}
+
+/// Inside the tunnel that has this SPI.
+fn inside(parameters: SaParameters, tunnel: u32) -> SaParameters {
+    SaParameters { inside: Some(format!("{:?} {tunnel:x}", parameters.direction)), ..parameters }
 }

@@ -202,7 +202,7 @@ impl Bench {
         }
         // Of a plain packet the ICV is made again, so that what was poked gets past it.
         let esp = self.link().len() + 20;
-        if sealed && kind & 3 == 0 && choice == 0 && frame.len() >= esp + PREFIX + ICV && frame.len() == sealed_len {
+        if sealed && kind & 1 == 0 && kind & 2 == 0 && choice == 0 && frame.len() >= esp + PREFIX + ICV && frame.len() == sealed_len {
             let icv = frame.len() - ICV;
             let (text, icv) = frame[esp..].split_at_mut(icv - esp);
             let checksum = Toy::checksum(&text[..8], &text[PREFIX..]);

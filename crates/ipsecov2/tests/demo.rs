@@ -67,6 +67,7 @@ fn people_get_a_short_report() {
     for text in [
         "the capture that comes with the program",
         "AES-GCM-128/192/256",
+        "AH over ESP",
         "IPv4 and IPv6 on IEEE_802_3",
         "tunnel, v4 in v6",
         "a, b: offloaded",
@@ -135,6 +136,42 @@ fn every_phase_does_what_it_says_and_no_packet_is_lost() {
             }
         }
     }
+}
+
+#[test]
+fn the_sas_can_be_those_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sa.toml");
+    std::fs::copy(testdata("modes.toml"), &file).unwrap();
+    // The file that ships is not secret, and the program says so.
+    #[cfg(unix)]
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let file = file.to_str().unwrap();
+    let report = json(&["--sa", file]);
+    assert_eq!((&report["passed"], number(&report["traffic"]["protected"])), (&true.into(), 1202));
+    let connections = report["connections"].as_array().unwrap();
+    let seen: Vec<_> = connections.iter().map(|connection| ["name", "carries", "algorithms"].map(|field| connection[field].as_str().unwrap())).collect();
+    assert_eq!(
+        seen,
+        [
+            ["carrier-out", "what other SAs protect", "chacha20-poly1305"],
+            ["inside-out", "UDP between these two", "aes-cbc-128 hmac-sha1-96, ah aes-gmac-128"],
+            ["rest-out", "IP packets", "ah hmac-sha-512-256"],
+            ["rest-in", "IP packets", "3des-cbc"],
+        ]
+    );
+    assert_eq!((&connections[1]["inside"], &connections[0]["udp_encapsulation"]), (&"carrier-out".into(), &true.into()));
+    assert!(connections.iter().all(|connection| connection["offload"] == serde_json::json!(["offloaded", "offloaded"])), "{connections:?}");
+    let text = demo(&["--sa", file]).succeeds().stdout;
+    assert!(text.contains("the SAs of the file, on b the other way round") && text.contains("inside carrier-out"), "{text}");
+
+    let none = std::fs::read_to_string(file)
+        .unwrap()
+        .replace("10.0.1.1", "10.9.9.9")
+        .replace("mode = \"tunnel\"", "mode = \"tunnel\"\nselectors = [ { protocol = 200 } ]");
+    std::fs::write(folder.path().join("none.toml"), none).unwrap();
+    std::fs::set_permissions(folder.path().join("none.toml"), std::fs::metadata(file).unwrap().permissions()).unwrap();
+    demo(&["--sa", folder.path().join("none.toml").to_str().unwrap()]).fails(1, "none of the 4 SAs carries a packet of the traffic (1202 that no SA is about");
 }
 
 #[test]

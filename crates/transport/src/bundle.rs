@@ -31,16 +31,18 @@ pub(crate) enum Nesting {
 /// The type that a bundle has for a NIC of this configuration.
 ///
 /// A tunnel carries packets with and without another IPsec layer. It gets a type of two layers only where the NIC does both of them at once; to a NIC that
-/// does not, the inner layer is nothing but payload.
+/// does not, the inner layer is nothing but payload. The types know ESP alone: a bundle with AH above or below UDP that another bundle has is bare, and has no
+/// type.
 pub(crate) fn udp_esp_type(parameters: &SaParameters, nesting: Nesting, config: &IpsecOffloadV2) -> Option<UdpEspType> {
     let both = |kind: UdpEspType| (config.transport_tunnel_combined && config.udp_esp.contains(kind.bit())).then_some(kind);
     let own = parameters.udp_encapsulation.is_some();
+    let esp_alone = parameters.associations.iter().all(|association| association.operation == Operation::Esp);
     match (parameters.mode, nesting) {
-        (Mode::Transport, Nesting::Inside { udp: true }) => Some(UdpEspType::TransportOverUdpTunnel),
+        (Mode::Transport, Nesting::Inside { udp: true }) => esp_alone.then_some(UdpEspType::TransportOverUdpTunnel),
         (Mode::Transport, Nesting::Inside { udp: false }) => own.then_some(UdpEspType::UdpTransportOverTunnel),
         (Mode::Transport, _) => own.then_some(UdpEspType::Transport),
         (Mode::Tunnel, Nesting::Around { .. }) if own => both(UdpEspType::TransportOverUdpTunnel).or(Some(UdpEspType::Tunnel)),
-        (Mode::Tunnel, Nesting::Around { udp: true }) => both(UdpEspType::UdpTransportOverTunnel),
+        (Mode::Tunnel, Nesting::Around { udp: true }) => both(UdpEspType::UdpTransportOverTunnel).filter(|_| esp_alone),
         (Mode::Tunnel, _) => own.then_some(UdpEspType::Tunnel),
     }
 }

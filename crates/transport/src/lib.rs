@@ -75,9 +75,10 @@
 //! # Rules
 //!
 //! - **Fail closed.** A packet that policy protects never leaves in clear, and none that arrives in clear is taken for one that was protected, whatever is
-//!   missing or breaks: an SA that is gone, a NIC that fails, numbers or lifetimes that are used up. Without a policy nothing passes.
+//!   missing or breaks: an SA that is gone, a NIC that fails, numbers or lifetimes that are used up. Without a policy nothing passes but IKE.
 //! - **One counter.** Every packet is counted in [`WayCounters::seen`] as it comes and in exactly one other counter as it ends; in between it is in the NIC
-//!   or in the [backlog](TransportLane::backlog). Every SA has exactly one [`OffloadReason`].
+//!   or in the [backlog](TransportLane::backlog). Dummy packets, which nobody hands in, have a counter of their own. Every SA has exactly one
+//!   [`OffloadReason`].
 //! - **A number is spent when it is assigned** (OV2-SEND-7). What the NIC gives back gets a new one and is sealed in software; what is sealed is never
 //!   sealed again, and goes out at most once. So no IV repeats under a key, over offload, software, resets and other adapters.
 //! - **What is not certain is done in software.** Packets carry half of an extended sequence number. The NIC seals under such a number only while it is

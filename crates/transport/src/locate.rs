@@ -28,7 +28,7 @@ pub(crate) fn locate<P: Provider>(frame: &[u8], ip: usize, sa: &Sa<P>) -> Option
         (protocol == IpProtocol::ESP).then_some(())?;
         framed.esp = at as u32;
     }
-    (at < end).then_some(framed)
+    (at <= end).then_some(framed)
 }
 
 /// Where the packet begins that `sa`, a tunnel, goes around.

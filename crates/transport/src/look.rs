@@ -70,7 +70,11 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             item.addresses = Some((parsed.src(), parsed.dst()));
         }
         let found = match item.pending.take() {
-            Some((handle, sa)) => esp_of(handle, sa, parsed, frame, item.l3),
+            Some((handle, sa)) => match esp_of(handle, sa, parsed, frame, item.l3) {
+                Some(hit) => Found::Sa(hit),
+                // Half of its protection is off, and the other half is not there: it is nobody's packet.
+                None => return Step::End(Verdict::Dropped(DropReason::Malformed)),
+            },
             None => self.find(parsed, frame, item.l3),
         };
         match found {
@@ -217,14 +221,11 @@ enum Search<'a, P: Provider> {
     None,
 }
 
-/// The ESP of a bundle whose AH was taken off.
-fn esp_of<'a, P: Provider>(handle: Handle, sa: &'a Sa<P>, parsed: &ParsedIp, frame: &[u8], l3: usize) -> Found<'a, P> {
+/// The ESP of a bundle whose AH was taken off, if it is there.
+fn esp_of<'a, P: Provider>(handle: Handle, sa: &'a Sa<P>, parsed: &ParsedIp, frame: &[u8], l3: usize) -> Option<Hit<'a, P>> {
     let (at, end) = (l3 + parsed.header_len(), l3 + parsed.total_len());
-    let low = frame.get(at + 4..at + 8).and_then(<[u8]>::first_chunk).map(|&low| u32::from_be_bytes(low));
-    match low {
-        Some(low) if parsed.protocol() == IpProtocol::ESP => Found::Sa(Hit { handle, sa, operation: Operation::Esp, low, from: at, at, end }),
-        _ => Found::Not(DropReason::InvalidProtocol, None),
-    }
+    let low = frame.get(at..end)?.get(4..)?.first_chunk().map(|&low| u32::from_be_bytes(low))?;
+    (parsed.protocol() == IpProtocol::ESP).then_some(Hit { handle, sa, operation: Operation::Esp, low, from: at, at, end })
 }
 
 /// Whether what begins with a header can be one of the SA's at all: it is not looked at further if it is too short, if the AH has another algorithm's length

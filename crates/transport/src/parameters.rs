@@ -7,6 +7,7 @@ use ndis::{Direction, Operation};
 use packet::{IpAddress, Spi};
 use secret::SecretBytes;
 
+use crate::sa::SaError;
 use crate::selector::Selector;
 
 /// Mode of an SA (RFC 4301 section 4.1).
@@ -138,4 +139,12 @@ pub struct SaParameters {
 impl SaParameters {
     /// The default size of the replay window (OV2-TRANS-3).
     pub const DEFAULT_REPLAY_WINDOW: u32 = 64;
+
+    /// Which packets the SA may carry; empty = all. In transport mode those between its own addresses, as far as [`SaParameters::selectors`] leaves them.
+    ///
+    /// # Errors
+    /// [`SaError::Invalid`] if they leave nothing.
+    pub fn effective_selectors(&self) -> Result<Vec<Selector>, SaError> {
+        crate::sa::selectors(self).map(Vec::from)
+    }
 }

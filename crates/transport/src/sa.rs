@@ -402,8 +402,8 @@ pub(crate) fn key(spi: Spi, destination: IpAddress) -> Key {
     Key { spi: spi.0, destination: destination.to_padded(), ipv6: !destination.is_v4() }
 }
 
-/// Which packets an SA may carry. In transport mode its packets keep their addresses, so only those between its own ones are among them.
-fn selectors(parameters: &SaParameters) -> Result<Box<[Selector]>, SaError> {
+/// Which packets an SA may carry; empty = all. In transport mode its packets keep their addresses, so only those between its own ones are among them.
+pub(crate) fn selectors(parameters: &SaParameters) -> Result<Box<[Selector]>, SaError> {
     if parameters.mode == Mode::Tunnel {
         return Ok(parameters.selectors.clone().into_boxed_slice());
     }

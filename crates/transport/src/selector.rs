@@ -47,6 +47,11 @@ impl AddressRange {
         (first & hosts == 0).then_some(Self { version: address.version(), first, last: first | hosts })
     }
 
+    /// The version of its addresses.
+    pub const fn version(&self) -> IpVersion {
+        self.version
+    }
+
     /// Whether `address` is one of these.
     #[inline]
     pub fn contains(&self, address: IpAddress) -> bool {

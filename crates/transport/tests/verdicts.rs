@@ -266,3 +266,48 @@ fn what_no_sa_is_about_is_passed_as_it_came() {
     assert_eq!(host.receive(&clear).passed, clear);
     assert_eq!(host.receive(&[ip(address(A), address(B), IpProtocol::AH, &[0; 11])]).words(), ["malformed"]);
 }
+
+/// AH that is good, and behind it less than an ESP packet: half a bundle delivers nothing.
+#[test]
+fn a_good_ah_over_too_little_esp_delivers_nothing() {
+    let bundle = Bundle::of(IN, Mode::Tunnel, Headers::AhEsp, 0x1001);
+    let ah_alone = Bundle { esp: None, ..bundle.clone() };
+    for offload in [false, true] {
+        for length in 0..40 {
+            let mut esp = vec![0; length];
+            let spi = 0x1001_u32.to_be_bytes();
+            esp.iter_mut().zip(spi).for_each(|(byte, part)| *byte = part);
+            let mut host = Host::full(offload);
+            host.put(&bundle);
+            let packet = ah_alone.protect_payload(bundle.source, bundle.destination, &esp, 50, 0, 1);
+            let received = host.receive(&[packet]);
+            let expected = match length {
+                0..4 => "invalid-protocol",
+                // Header, IV, trailer and ICV are 34 bytes.
+                4..34 => "malformed",
+                _ => "auth-failed",
+            };
+            assert_eq!((received.words(), received.delivered.len()), (vec![expected.to_owned()], 0), "{length} offload {offload}");
+        }
+    }
+}
+
+#[test]
+fn packets_of_nothing_are_protected_sent_again_and_delivered() {
+    for headers in Headers::ALL {
+        for mode in [Mode::Transport, Mode::Tunnel] {
+            let bundle = Bundle::of(Direction::Outbound, mode, headers, 0x1001);
+            let bundle = if mode == Mode::Transport { bundle.between("10.0.1.1", "10.0.2.1") } else { bundle };
+            let (mut host, mut peer) = (Host::full(true), Host::full(true));
+            host.plain = true;
+            host.put(&bundle);
+            peer.put(&bundle.toward(IN));
+            let sent = vec![ip(address("10.0.1.1"), address("10.0.2.1"), IpProtocol(253), &[]); 4];
+            host.nic.script().fail_every = 2;
+            host.nic.script().fail_offloaded_only = true;
+            let wire = host.send(&sent);
+            assert_eq!(peer.receive(&wire).delivered, sent, "{headers:?} {mode:?}");
+            assert_eq!(host.transport.outbound().retried, 2);
+        }
+    }
+}

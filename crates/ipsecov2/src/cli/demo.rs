@@ -14,10 +14,13 @@ use serde_json::{Value, json};
 
 use super::caps::capabilities;
 use super::output::{self, Failure};
+use super::sa_file::SaArguments;
 use crate::demo::{self, AdapterReport, Beginning, Observer, Options, PhaseReport, Rate, Report, Side, Tally, Traffic, WireFile, group};
 
 /// The name of the document's form.
 const SCHEMA: &str = "ipsecov2-demo-1";
+/// Columns for what an adapter offers.
+const WORDS_WIDTH: usize = 76;
 /// How often progress is shown.
 const PROGRESS: Duration = Duration::from_millis(100);
 
@@ -26,6 +29,7 @@ Examples:
   ipsecov2 demo
   ipsecov2 demo --traffic my.pcapng --wire wire.pcapng
   ipsecov2 demo --wire wire.pcapng --decryption-secrets
+  ipsecov2 demo --sa sa.toml --traffic my.pcapng
   ipsecov2 demo --repeat 100 --crypto rustcrypto
   ipsecov2 demo --json | jq '.checks[] | select(.passed | not)'
 
@@ -40,6 +44,12 @@ pub(super) struct Arguments {
     /// traffic that comes with the program.
     #[arg(long, value_name = "FILE")]
     traffic: Option<PathBuf>,
+    /// The SAs of host a or b, whichever fits the traffic, in place of random ones: outbound what it sends under, inbound what it gets; the other host has
+    /// them the other way round. Packets that they do not carry do not travel. `-` is standard input.
+    #[arg(long, value_name = "SAFILE")]
+    sa: Option<PathBuf>,
+    #[command(flatten)]
+    rules: SaArguments,
     /// Writes what was on the wire (pcapng, or pcap by its suffix), `-` for standard output.
     #[arg(long, value_name = "FILE")]
     wire: Option<PathBuf>,
@@ -75,6 +85,10 @@ pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> 
         None => Traffic::shipped(),
     }
     .map_err(Failure::failed)?;
+    let sas = match &arguments.sa {
+        None => None,
+        Some(path) => Some(arguments.rules.read(path, None)?.bundles.into_iter().map(|bundle| bundle.parameters).collect::<Vec<_>>()),
+    };
     let options = Options {
         crypto,
         repeat: arguments.repeat,
@@ -83,7 +97,10 @@ pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> 
     };
     let text = (!arguments.json).then(|| Text::new(to_stdout));
     let mut screen = Screen { text, progress: Progress::new(), failure: None };
-    let result = demo::run(&traffic, &options, &mut screen);
+    let result = match sas {
+        None => demo::run(&traffic, &options, &mut screen),
+        Some(sas) => demo::run_with(&sas, traffic, &options, &mut screen),
+    };
     screen.progress.clear();
     if let Some(failure) = screen.failure {
         return Err(failure);
@@ -231,26 +248,24 @@ impl Text {
             let current = if adapter.current == adapter.default { "the default".to_owned() } else { offered(&adapter.current) };
             let _ = writeln!(out, "  in force   {current}");
         }
-        let _ = writeln!(out, "\n{} an SA each way, with random keys, SPIs and IV masks", self.title("Connections:"));
-        let _ = writeln!(out, "  {:<6} {:<16}  {:<22} {:<11} {:>4} {:<4} NIC", "name", "mode", "carries", "algorithm", "ICV", "ESN");
+        let origin = if beginning.from_file { "the SAs of the file, on b the other way round" } else { "an SA each way, with random keys, SPIs and IV masks" };
+        let _ = writeln!(out, "\n{} {origin}", self.title("Connections:"));
+        let width = beginning.connections.iter().map(|connection| connection.name.chars().count()).max().unwrap_or_default().max(6);
+        let _ = writeln!(out, "  {:<width$} {:<16}  {:<24} NIC", "name", "mode", "carries");
         for connection in &beginning.connections {
-            let version = |name: &str| name.trim_start_matches("IP").to_owned();
+            let version = |name: &str| if name == "IP" { name.to_owned() } else { name.trim_start_matches("IP").to_owned() };
             let mode = match connection.mode {
                 "tunnel" => format!("tunnel, {} in {}", version(connection.inner), version(connection.outer)),
                 mode => mode.to_owned(),
             };
             let [a, b] = &connection.offload;
             let offload = if a == b { format!("a, b: {a}") } else { format!("a: {a}; b: {b}") };
-            let _ = writeln!(
-                out,
-                "  {:<6} {mode:<16}  {:<22} {:<11} {:>4} {:<4} {offload}",
-                connection.name,
-                connection.carries,
-                connection.encryption,
-                connection.icv_length,
-                if connection.extended_sequence_numbers { "yes" } else { "no" }
-            );
-            let _ = writeln!(out, "         {} - {}", connection.ends[0], connection.ends[1]);
+            let _ = writeln!(out, "  {:<width$} {mode:<16}  {:<24} {offload}", connection.name, connection.carries);
+            let mut words = vec![connection.algorithms.clone(), format!("ICV {}", connection.icv_length)];
+            words.extend(connection.extended_sequence_numbers.then(|| "ESN".to_owned()));
+            words.extend(connection.udp_encapsulation.then(|| "in UDP".to_owned()));
+            words.extend(connection.inside.as_ref().map(|tunnel| format!("inside {tunnel}")));
+            let _ = writeln!(out, "  {:<width$} {}; {} - {}", "", words.join(", "), connection.ends[0], connection.ends[1]);
         }
         let _ = writeln!(out, "\n{} (b offloads all the time)", self.title("Phases of host a's adapter"));
         let _ = writeln!(out, "  {:<46} {:^19} {:^19}", "", "a sends", "a receives");
@@ -320,7 +335,7 @@ fn same(a: &AdapterReport, b: &AdapterReport) -> bool {
     (a.hardware, a.default, a.current, &a.activated) == (b.hardware, b.default, b.current, &b.activated)
 }
 
-/// What of IPsec a set offers, on a line.
+/// What of IPsec a set offers, on a few lines that fit behind a name.
 fn offered(offload: &Offload) -> String {
     let set = &offload.ipsec_v2;
     if !set.is_supported() {
@@ -329,8 +344,11 @@ fn offered(offload: &Offload) -> String {
     let mut words: Vec<String> = [
         (set.ah, "AH"),
         (set.esp, "ESP"),
+        (set.ah_esp_combined, "AH over ESP"),
         (set.transport, "transport"),
         (set.tunnel, "tunnel"),
+        (set.transport_tunnel_combined, "transport over tunnel"),
+        (!set.udp_esp.is_empty(), "UDP-ESP"),
         (set.ipv6_supported, "IPv6"),
         (set.extended_sequence_numbers, "ESN"),
     ]
@@ -341,7 +359,16 @@ fn offered(offload: &Offload) -> String {
     words.extend(short(set.encryption_algorithms.iter_names().map(|(name, _)| name.replace('_', "-"))));
     words.extend(short(set.authentication_algorithms.iter_names().map(|(name, _)| name.replace('_', "-").replace("GCM", "GMAC"))));
     words.push(format!("{} SAs", group(set.sa_offload_capacity.into())));
-    words.join(", ")
+    let mut lines = vec![String::new()];
+    for (at, word) in words.iter().enumerate() {
+        let separator = if at + 1 == words.len() { "" } else { "," };
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => *line = format!("{word}{separator}"),
+            Some(line) if line.len() + word.len() + separator.len() < WORDS_WIDTH => line.extend([" ", word, separator]),
+            _ => lines.push(format!("{word}{separator}")),
+        }
+    }
+    lines.join("\n             ")
 }
 
 /// Names, of which those that differ in their last part only are put together: AES-GCM-128/192/256.

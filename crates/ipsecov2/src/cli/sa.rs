@@ -132,7 +132,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
 }
 
 /// Writes a file that only its owner can read, and that appears when it is complete.
-pub(super) fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+fn put(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut output = CaptureOutput::create(path, true)?;
     output.write_all(content)?;
     output.finish()

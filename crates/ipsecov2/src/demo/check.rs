@@ -3,18 +3,20 @@
 use core::ops::Range;
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use packet::{EthernetFrame, EthernetKind, FragmentState, IpAddress, IpProtocol, Medium, ParsedIp, Spi};
+use ipsec::Encryption;
+use ndis::Operation;
+use packet::{AhPacket, EspPacket, EthernetFrame, EthernetKind, FragmentState, IpProtocol, Medium, ParsedIp, UDP_HEADER_LEN, UdpPacket};
 use serde::Serialize;
-use transport::Mode;
+use transport::{Mode, SaParameters};
 
-use super::plan::{Connection, selects};
+use super::plan::{self, Connection};
 use super::traffic::{Packet, Side, Traffic};
 use super::windows::Windows;
 
 /// How many failures of one check are told in words.
 const TOLD: usize = 5;
-/// SPI, sequence number, IV.
-const ESP_HEADER: usize = 16;
+/// SPI and sequence number.
+const ESP_HEADER: usize = 8;
 
 /// What is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,7 +24,8 @@ const ESP_HEADER: usize = 16;
 pub enum Check {
     /// Every packet arrived exactly once, bit-identical, in order. (In a batch of which the NIC gave some back, the others may have overtaken these.)
     Delivery,
-    /// Nothing of a protected packet can be read on the wire: it is ESP, of an SA of its sender, and there is no clear text in it.
+    /// Nothing of a protected packet can be read on the wire: its IPsec headers are those of its SA, and there is no clear text behind them. (What an SA
+    /// file leaves unencrypted is not searched.)
     ClearText,
     /// No IV comes twice under one key.
     Ivs,
@@ -84,26 +87,37 @@ impl Failures {
     }
 }
 
-/// One SA, as the wire shows it.
-struct WireSa {
-    from: Side,
-    source: IpAddress,
-    destination: IpAddress,
-    tunnel: bool,
+/// A security association, as the wire shows it.
+struct Numbers {
     esn: bool,
-    icv_length: usize,
     /// The number seen last, in full.
     last: u64,
     /// The high half that the NIC can have been told of.
     told: u32,
 }
 
+/// What the packets of a connection look like on the wire, in one direction.
+struct Look<'a> {
+    /// The outermost bundle: the connection's own, or the tunnel that it is inside of.
+    outer: &'a SaParameters,
+    /// Somebody on the way encrypts.
+    encrypted: bool,
+    /// The addresses can be seen, but nothing of what the IP header carries; otherwise nothing at all.
+    addresses_seen: bool,
+    /// SAs inside, whose numbers nobody sees, go over to a new high half soon.
+    hidden_wrap: bool,
+}
+
 /// Whoever looks at everything. Packets are named by their tag: their number among all that are sent.
 pub(super) struct Checker<'a> {
     traffic: &'a Traffic,
+    connection_of: Vec<Option<usize>>,
+    /// By sender and connection.
+    looks: [Vec<Option<Look<'a>>>; 2],
     windows: Windows,
-    sas: HashMap<u32, WireSa>,
-    ivs: HashSet<(u32, [u8; 8])>,
+    /// By sender, operation (51 or 50) and SPI.
+    numbers: HashMap<(Side, u8, u32), Numbers>,
+    ivs: HashSet<(Side, u32, Vec<u8>)>,
     /// What is to come out at each host: protected, bypassed.
     expected: [[VecDeque<u64>; 2]; 2],
     /// What others overtook, and which was the last to do so.
@@ -121,34 +135,30 @@ pub(super) struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(traffic: &'a Traffic, connections: &[Connection]) -> Self {
+    pub(super) fn new(traffic: &'a Traffic, connections: &'a [Connection]) -> Self {
+        let connection_of = plan::connections_of(traffic, connections);
+        let looks = Side::BOTH.map(|from| connections.iter().map(|connection| look(connection.way(from)?.sa(), from, connections)).collect::<Vec<_>>());
         let mut windows = Windows::new(traffic.bytes());
-        for packet in &traffic.packets {
-            windows.add(hidden(packet, connections));
+        for (packet, at) in traffic.packets.iter().zip(&connection_of) {
+            if let Some(look) = at.and_then(|at| looks[packet.from as usize].get(at)?.as_ref()) {
+                windows.add(hidden(packet, look));
+            }
         }
-        let mut sas = HashMap::new();
-        for connection in connections {
-            for from in Side::BOTH {
-                let (source, destination) = connection.addresses(from);
-                sas.insert(
-                    connection.spi(from).0,
-                    WireSa {
-                        from,
-                        source,
-                        destination,
-                        tunnel: connection.mode == Mode::Tunnel,
-                        esn: connection.esn,
-                        icv_length: usize::from(connection.icv_length),
-                        last: connection.last.into(),
-                        told: 0,
-                    },
-                );
+        let mut numbers = HashMap::new();
+        for (from, sa) in Side::BOTH.into_iter().flat_map(|from| connections.iter().filter_map(move |connection| Some((from, connection.way(from)?.sa())))) {
+            for association in &sa.associations {
+                let high = association.sequence_number_high;
+                let last = u64::from(high) << 32 | u64::from(association.sequence_number);
+                let key = (from, protocol(association.operation).0, association.spi.0);
+                numbers.insert(key, Numbers { esn: association.extended_sequence_numbers, last, told: high });
             }
         }
         Self {
             traffic,
+            connection_of,
+            looks,
             windows,
-            sas,
+            numbers,
             ivs: HashSet::new(),
             expected: Default::default(),
             overtaken: Default::default(),
@@ -208,8 +218,8 @@ impl<'a> Checker<'a> {
 
     /// The hosts have had time to tell their NICs of the numbers that were on the wire.
     pub(super) fn told(&mut self) {
-        for sa in self.sas.values_mut() {
-            sa.told = (sa.last >> 32) as u32;
+        for numbers in self.numbers.values_mut() {
+            numbers.told = (numbers.last >> 32) as u32;
         }
     }
 
@@ -221,46 +231,47 @@ impl<'a> Checker<'a> {
     fn protected_on_wire(&mut self, from: Side, tag: u64, ip: &[u8]) -> bool {
         let number = tag + 1;
         self.protected_frames += 1;
-        let Some((esp, parsed)) = esp_of(ip) else {
-            self.failures.note(Check::ClearText, || format!("packet {number}: {} bytes of IP that are not ESP as a whole", ip.len()));
+        let at = usize::try_from(tag).unwrap_or(usize::MAX) % self.traffic.packets.len();
+        let look = self.connection_of[at].and_then(|at| self.looks[from as usize].get(at)?.as_ref()).filter(|_| self.traffic.packets[at].from == from);
+        let Some(look) = look else {
+            let name = from.name();
+            self.failures.note(Check::ClearText, || format!("packet {number}: {} bytes from {name}, which has no SA for it", ip.len()));
             return false;
         };
-        self.bytes_searched += esp.len() as u64;
-        if let Some(at) = self.windows.find(esp) {
-            self.failures.note(Check::ClearText, || format!("packet {number}: clear text at byte {at} of its ESP"));
-        }
-        let Some((&[s0, s1, s2, s3, n0, n1, n2, n3, ref iv @ ..], rest)) = esp.split_first_chunk::<ESP_HEADER>() else {
-            self.failures.note(Check::ClearText, || format!("packet {number}: only {} bytes of ESP", esp.len()));
-            return false;
+        let headers = match headers(ip, look.outer) {
+            Ok(headers) => headers,
+            Err(problem) => {
+                self.failures.note(Check::ClearText, || format!("packet {number}: {problem}"));
+                return false;
+            }
         };
-        let spi = Spi::from_be_bytes([s0, s1, s2, s3]);
-        let Some(sa) = self.sas.get_mut(&spi.0).filter(|sa| {
-            sa.from == from
-                && (sa.source, sa.destination) == (parsed.src(), parsed.dst())
-                && rest.len() > sa.icv_length
-                && !(sa.tunnel && parsed.has_options_or_extensions())
-        }) else {
-            self.failures.note(Check::ClearText, || {
-                let (source, destination) = (parsed.src(), parsed.dst());
-                format!("packet {number}: ESP with SPI {spi} from {source} to {destination}, which is no SA of host {}", from.name())
-            });
-            return false;
-        };
-        let low = u32::from_be_bytes([n0, n1, n2, n3]);
-        let mut sequence = sa.last & !u64::from(u32::MAX) | u64::from(low);
-        // Extended numbers show their low half only; a sender goes forward, and never by half of what that can tell apart.
-        if sa.esn && sequence <= sa.last && sa.last - sequence > 1 << 31 {
-            sequence += 1 << 32;
+        if look.encrypted {
+            let text = ip.get(headers.behind..).unwrap_or_default();
+            self.bytes_searched += text.len() as u64;
+            if let Some(at) = self.windows.find(text) {
+                self.failures.note(Check::ClearText, || format!("packet {number}: clear text at byte {at} behind its IPsec headers"));
+            }
         }
-        if sequence <= sa.last {
-            let last = sa.last;
-            self.failures.note(Check::SequenceNumbers, || format!("packet {number}: SPI {spi} has number {sequence} after {last}"));
-        } else {
-            sa.last = sequence;
+        let mut untold = look.hidden_wrap;
+        for &(operation, spi, low) in &headers.numbers {
+            let Some(sa) = self.numbers.get_mut(&(from, protocol(operation).0, spi)) else { continue };
+            let mut sequence = sa.last & !u64::from(u32::MAX) | u64::from(low);
+            // Extended numbers show their low half only; a sender goes forward, and never by half of what that can tell apart.
+            if sa.esn && sequence <= sa.last && sa.last - sequence > 1 << 31 {
+                sequence += 1 << 32;
+            }
+            if sequence <= sa.last {
+                let last = sa.last;
+                self.failures.note(Check::SequenceNumbers, || format!("packet {number}: SPI {spi:#010x} has number {sequence} after {last}"));
+            } else {
+                sa.last = sequence;
+            }
+            untold |= (sequence >> 32) as u32 > sa.told;
         }
-        let untold = (sequence >> 32) as u32 > sa.told;
-        if !self.ivs.insert((spi.0, *iv)) {
-            self.failures.note(Check::Ivs, || format!("packet {number}: the IV of number {sequence} of SPI {spi} was there before"));
+        if let Some((spi, iv)) = headers.iv
+            && !self.ivs.insert((from, spi, iv.to_vec()))
+        {
+            self.failures.note(Check::Ivs, || format!("packet {number}: the IV of SPI {spi:#010x} was there before"));
         }
         untold
     }
@@ -328,14 +339,14 @@ impl<'a> Checker<'a> {
         let looked_at = |check| match check {
             Check::Delivery => format!("{} of {}", group(self.delivered), group(self.sent)),
             Check::ClearText => format!(
-                "{} ESP, {} bypassed; {} kB searched for {} windows",
+                "{} protected, {} bypassed; {} kB searched for {} windows",
                 group(self.protected_frames),
                 group(self.bypassed_frames),
                 group(self.bytes_searched / 1000),
                 group(self.windows.len() as u64)
             ),
             Check::Ivs => format!("{} IVs", group(self.ivs.len() as u64)),
-            Check::SequenceNumbers => format!("{} SAs", self.sas.len()),
+            Check::SequenceNumbers => format!("{} SAs", self.numbers.len()),
             Check::Counters => "transports and NICs of both hosts".to_owned(),
             Check::Offload => "both hosts in every phase".to_owned(),
         };
@@ -350,21 +361,103 @@ impl<'a> Checker<'a> {
     }
 }
 
-/// What of a packet nobody on the wire may read: in tunnel mode all of it from the addresses on, in transport mode what the IP header carries.
-fn hidden<'a>(packet: &'a Packet, connections: &[Connection]) -> &'a [u8] {
-    let Some(ip) = &packet.ip else { return &[] };
-    let tunnel = connections.iter().find(|connection| selects(&connection.selector, packet.from, packet)).is_some_and(|found| found.mode == Mode::Tunnel);
+/// What a connection's packets from a host look like on the wire.
+fn look<'a>(sa: &'a SaParameters, from: Side, connections: &'a [Connection]) -> Option<Look<'a>> {
+    let tunnel = match &sa.inside {
+        None => None,
+        // Without its tunnel it is refused by the hosts.
+        Some(name) => Some(connections.iter().find_map(|connection| connection.way(from).map(plan::Way::sa).filter(|sa| sa.name == *name))?),
+    };
+    let encrypts =
+        |sa: &SaParameters| sa.associations.iter().any(|association| association.operation == Operation::Esp && association.encryption != Encryption::Null);
+    let outer = tunnel.unwrap_or(sa);
+    let wraps = sa.associations.iter().any(|association| association.extended_sequence_numbers && association.sequence_number >= u32::MAX / 4 * 3);
+    Some(Look {
+        outer,
+        encrypted: encrypts(outer) || encrypts(sa),
+        addresses_seen: !(outer.mode == Mode::Tunnel && encrypts(outer)),
+        hidden_wrap: tunnel.is_some() && wraps,
+    })
+}
+
+/// What of a packet nobody on the wire may read: as a rule all of it from the addresses on, otherwise what the IP header carries.
+fn hidden<'a>(packet: &'a Packet, look: &Look<'_>) -> &'a [u8] {
+    let Some(ip) = packet.ip.as_ref().filter(|_| look.encrypted) else { return &[] };
     // The fields before these are the same in many packets.
-    let addresses = if ip.parsed.src().is_v4() { 4 } else { 8 };
-    let from = ip.offset + if tunnel { addresses } else { ip.parsed.header_len() };
+    let addresses = if ip.parsed.src().is_v4() { 12 } else { 8 };
+    let from = ip.offset + if look.addresses_seen { ip.parsed.header_len() } else { addresses };
     packet.expected().get(from..).unwrap_or_default()
 }
 
-/// The ESP of a packet that is an IP header and ESP, and nothing else.
-fn esp_of(ip: &[u8]) -> Option<(&[u8], ParsedIp)> {
-    let parsed = ParsedIp::parse(ip).ok()?;
-    let whole = parsed.protocol() == IpProtocol::ESP && parsed.fragment() == FragmentState::None && parsed.padding_len() == 0;
-    whole.then(|| (parsed.payload(ip), parsed))
+const fn protocol(operation: Operation) -> IpProtocol {
+    match operation {
+        Operation::Ah => IpProtocol::AH,
+        Operation::Esp => IpProtocol::ESP,
+    }
+}
+
+/// The IPsec headers of a packet on the wire.
+struct Headers<'a> {
+    /// Operation, SPI and low half of the number of each, outermost first.
+    numbers: Vec<(Operation, u32, u32)>,
+    /// SPI and IV of the ESP header, if it has one.
+    iv: Option<(u32, &'a [u8])>,
+    /// Where what they protect begins.
+    behind: usize,
+}
+
+/// Reads the headers of the outermost bundle `sa` of the packet `ip`, which has to be these and nothing else.
+fn headers<'a>(ip: &'a [u8], sa: &SaParameters) -> Result<Headers<'a>, String> {
+    let length = ip.len();
+    let parsed = ParsedIp::parse(ip).map_err(|error| format!("{length} bytes that are not IP: {error}"))?;
+    let (source, destination) = (parsed.src(), parsed.dst());
+    let own = |address: packet::IpAddress, of_sa: packet::IpAddress| of_sa.is_unspecified() || address == of_sa;
+    if parsed.fragment() != FragmentState::None || parsed.padding_len() != 0 || !own(source, sa.source) || !own(destination, sa.destination) {
+        return Err(format!("{length} bytes from {source} to {destination} that are not a whole packet of SA {}", sa.name));
+    }
+    if sa.mode == Mode::Tunnel && parsed.has_options_or_extensions() {
+        return Err(format!("options in the outer header of SA {}", sa.name));
+    }
+    let (mut at, mut next) = (parsed.header_len(), parsed.protocol());
+    if let Some(udp) = sa.udp_encapsulation {
+        let header = ip.get(at..).filter(|_| next == IpProtocol::UDP).and_then(|bytes| UdpPacket::new(bytes).ok());
+        if header.is_none_or(|header| (header.src_port(), header.dst_port()) != (udp.source_port, udp.destination_port)) {
+            return Err(format!("not in UDP between the ports of SA {}", sa.name));
+        }
+        (at, next) = (at + UDP_HEADER_LEN, IpProtocol::ESP);
+    }
+    let mut headers = Headers { numbers: Vec::new(), iv: None, behind: at };
+    for association in sa.associations.iter().rev() {
+        let bytes = ip.get(at..).unwrap_or_default();
+        let no_header =
+            || format!("{} bytes of protocol {next} where SA {} has {:?} with SPI {}", bytes.len(), sa.name, association.operation, association.spi);
+        if next != protocol(association.operation) {
+            return Err(no_header());
+        }
+        let (spi, low) = match association.operation {
+            Operation::Ah => {
+                let header = AhPacket::new(bytes).map_err(|_| no_header())?;
+                (at, next) = (at + header.header_len(), header.next_header());
+                (header.spi(), header.sequence())
+            }
+            Operation::Esp => {
+                let header = EspPacket::new(bytes).map_err(|_| no_header())?;
+                let behind = ESP_HEADER + plan::iv_length(association);
+                if bytes.len() <= behind + plan::icv_length(association) {
+                    return Err(format!("only {} bytes of ESP", bytes.len()));
+                }
+                headers.iv = bytes.get(ESP_HEADER..behind).filter(|iv| !iv.is_empty()).map(|iv| (association.spi.0, iv));
+                at += behind;
+                (header.spi(), header.sequence())
+            }
+        };
+        if spi != association.spi {
+            return Err(format!("{:?} with SPI {spi}, which is no SA for it", association.operation));
+        }
+        headers.numbers.push((association.operation, spi.0, low));
+        headers.behind = at;
+    }
+    Ok(headers)
 }
 
 /// A number in groups of three digits.

@@ -21,12 +21,13 @@ mod check;
 mod plan;
 mod report;
 mod run;
+mod sa_plan;
 mod traffic;
 mod windows;
 mod wire;
 
 pub use check::{Check, CheckResult, group};
 pub use report::{AdapterReport, Beginning, ConnectionReport, HostReport, PhaseReport, Rate, Report, RequestsReport, Tally, TrafficReport, WayReport};
-pub use run::{DemoError, Observer, Options, run};
+pub use run::{DemoError, Observer, Options, run, run_with};
 pub use traffic::{Ip, Packet, Side, Skipped, Traffic, TrafficError};
 pub use wire::WireFile;

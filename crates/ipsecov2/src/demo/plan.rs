@@ -3,129 +3,168 @@
 use std::collections::{BTreeMap, HashSet};
 
 use ipsec::{AesKeySize, Authentication, Encryption};
-use link::capture::{EspAuthentication, EspEncryption, EspSecret};
 use ndis::{Direction, Operation};
 use packet::{IpAddress, IpProtocol, IpVersion, Spi, checksum};
 use secret::SecretBytes;
-use transport::{AddressRange, AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, Selector};
+use transport::{AddressRange, AssociationParameters, Flow, Limits, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow};
 
 use super::traffic::{Packet, Side, Traffic};
 
-/// One connection: what both of its SAs share, and their secrets.
+/// One connection: an SA in each direction, or in one only.
 pub(super) struct Connection {
-    pub(super) name: &'static str,
-    pub(super) mode: Mode,
-    /// Version of what it carries.
-    pub(super) inner: IpVersion,
-    /// The addresses of the ESP packets: a's, b's.
-    pub(super) ends: [IpAddress; 2],
-    /// What a sends over it.
-    pub(super) selector: Selector,
-    pub(super) encryption: Encryption,
-    pub(super) icv_length: u8,
-    pub(super) esn: bool,
-    /// The sequence number that both ends are taken to have used last.
-    pub(super) last: u32,
-    /// What a's packets have, and what b's.
-    ways: [Way; 2],
+    pub(super) name: String,
+    /// What a sends, and what b sends. One of them is there.
+    ways: [Option<Way>; 2],
 }
 
-/// What one direction has for itself.
-struct Way {
-    spi: Spi,
-    key: SecretBytes,
-    iv_mask: u64,
+/// One direction.
+pub(super) struct Way {
+    /// The SA as its sender has it.
+    sa: SaParameters,
+    /// Which packets policy puts under it, as they are sent. Empty: none, it carries what other SAs have protected.
+    selectors: Vec<Selector>,
+}
+
+impl Way {
+    pub(super) const fn new(sa: SaParameters, selectors: Vec<Selector>) -> Self {
+        Self { sa, selectors }
+    }
+
+    /// The SA as its sender has it.
+    pub(super) const fn sa(&self) -> &SaParameters {
+        &self.sa
+    }
+
+    pub(super) fn selectors(&self) -> &[Selector] {
+        &self.selectors
+    }
+
+    /// Whether policy puts a packet under it.
+    pub(super) fn selects(&self, packet: &Packet) -> bool {
+        let Some(ip) = &packet.ip else { return false };
+        let parsed = &ip.parsed;
+        let flow = Flow { source: parsed.src(), destination: parsed.dst(), protocol: parsed.protocol(), ports: parsed.ports() };
+        self.selectors.iter().any(|selector| selector.matches(&flow))
+    }
 }
 
 impl Connection {
-    fn new(shape: &Shape, ends: [IpAddress; 2], selector: Selector, spis: &mut HashSet<u32>) -> Result<Self, getrandom::Error> {
-        let encryption = Encryption::AesGcm(shape.key_size);
-        let mut way = || -> Result<Way, getrandom::Error> {
-            let mut key = SecretBytes::from(vec![0; encryption.key_length()]);
-            getrandom::fill(key.expose_mut())?;
-            Ok(Way { spi: fresh_spi(spis)?, key, iv_mask: getrandom::u64()? })
+    pub(super) const fn new(name: String, ways: [Option<Way>; 2]) -> Self {
+        Self { name, ways }
+    }
+
+    fn of_shape(shape: &Shape, ends: [IpAddress; 2], selector: Selector, spis: &mut HashSet<u32>) -> Result<Self, getrandom::Error> {
+        let mut way = |from: Side| -> Result<Option<Way>, getrandom::Error> {
+            let selector = if from == Side::A { selector } else { selector.reversed() };
+            let sa = SaParameters {
+                name: format!("{}-{}-to-{}", shape.name, from.name(), from.other().name()),
+                direction: Direction::Outbound,
+                mode: shape.mode,
+                source: ends[from as usize],
+                destination: ends[from.other() as usize],
+                associations: vec![shape.association(spis)?],
+                selectors: vec![selector],
+                replay_window: SaParameters::DEFAULT_REPLAY_WINDOW,
+                iv_mask: getrandom::u64()?,
+                udp_encapsulation: None,
+                inside: None,
+                ah_alignment: None,
+                traffic_flow: TrafficFlow::NONE,
+                allow_unauthenticated: false,
+                allow_reserved_spi: false,
+                soft_limits: Limits::NONE,
+                hard_limits: Limits::NONE,
+                offload: OffloadPolicy::Prefer,
+            };
+            Ok(Some(Way::new(sa, vec![selector])))
         };
-        Ok(Self {
-            name: shape.name,
-            mode: shape.mode,
-            inner: shape.inner,
-            ends,
-            selector,
-            encryption,
-            icv_length: shape.icv_length,
-            esn: shape.esn,
-            last: shape.last,
-            ways: [way()?, way()?],
-        })
+        Ok(Self::new(shape.name.to_owned(), [way(Side::A)?, way(Side::B)?]))
     }
 
-    /// SPI of what `from` sends.
-    pub(super) fn spi(&self, from: Side) -> Spi {
-        self.ways[from as usize].spi
+    /// The direction of what `from` sends, if there is one.
+    pub(super) const fn way(&self, from: Side) -> Option<&Way> {
+        self.ways[from as usize].as_ref()
     }
 
-    /// Source and destination of the ESP packets that `from` sends.
-    pub(super) fn addresses(&self, from: Side) -> (IpAddress, IpAddress) {
-        (self.ends[from as usize], self.ends[from.other() as usize])
+    /// A direction that there is, and who sends in it.
+    pub(super) fn first(&self) -> Option<(Side, &SaParameters)> {
+        Side::BOTH.into_iter().find_map(|from| Some((from, self.way(from)?.sa())))
     }
 
     /// The SA of what `from` sends, as host `at` has it.
-    pub(super) fn parameters(&self, from: Side, at: Side) -> SaParameters {
-        let way = &self.ways[from as usize];
-        let (source, destination) = self.addresses(from);
-        SaParameters {
-            name: format!("{}-{}-to-{}", self.name, from.name(), from.other().name()),
-            direction: if from == at { Direction::Outbound } else { Direction::Inbound },
-            mode: self.mode,
-            source,
-            destination,
-            associations: vec![AssociationParameters {
-                operation: Operation::Esp,
-                spi: way.spi,
-                encryption: self.encryption,
-                encryption_key: way.key.duplicate(),
-                icv_length: self.icv_length,
-                authentication: Authentication::None,
-                authentication_key: SecretBytes::default(),
-                extended_sequence_numbers: self.esn,
-                sequence_number_high: 0,
-                sequence_number: self.last,
-            }],
-            selectors: vec![if from == Side::A { self.selector } else { self.selector.reversed() }],
-            replay_window: SaParameters::DEFAULT_REPLAY_WINDOW,
-            iv_mask: way.iv_mask,
-            udp_encapsulation: None,
-            inside: None,
-            ah_alignment: None,
-            traffic_flow: transport::TrafficFlow::NONE,
-            allow_unauthenticated: false,
-            allow_reserved_spi: false,
-            soft_limits: Limits::NONE,
-            hard_limits: Limits::NONE,
-            offload: OffloadPolicy::Prefer,
-        }
+    pub(super) fn parameters(&self, from: Side, at: Side) -> Option<SaParameters> {
+        let direction = if from == at { Direction::Outbound } else { Direction::Inbound };
+        Some(copy(self.way(from)?.sa(), direction))
     }
+}
 
-    /// What a viewer needs to decrypt both directions.
-    pub(super) fn secrets(&self) -> [EspSecret; 2] {
-        Side::BOTH.map(|from| {
-            let (source, destination) = self.addresses(from);
-            EspSecret {
-                source: Some(source.into()),
-                destination: destination.into(),
-                spi: self.spi(from),
-                encryption: match self.icv_length {
-                    8 => EspEncryption::AesGcm8,
-                    12 => EspEncryption::AesGcm12,
-                    _ => EspEncryption::AesGcm16,
-                },
-                encryption_key: self.ways[from as usize].key.duplicate(),
-                authentication: EspAuthentication::Null,
-                authentication_key: SecretBytes::default(),
-                sequence_number_high: self.esn.then_some(0),
-            }
-        })
+/// A copy, keys and all, for the host that has it in this direction.
+pub(super) fn copy(sa: &SaParameters, direction: Direction) -> SaParameters {
+    let numbers = |association: &AssociationParameters| match (sa.direction, direction) {
+        // What was used last, and what comes first.
+        (Direction::Outbound, Direction::Inbound) => {
+            let last = u64::from(association.sequence_number_high) << 32 | u64::from(association.sequence_number);
+            let high = if association.extended_sequence_numbers { (last.saturating_add(1) >> 32) as u32 } else { 0 };
+            (high, 0)
+        }
+        (Direction::Inbound, Direction::Outbound) => (association.sequence_number_high, 0),
+        _ => (association.sequence_number_high, association.sequence_number),
+    };
+    let associations = sa.associations.iter().map(|association| AssociationParameters {
+        operation: association.operation,
+        spi: association.spi,
+        encryption: association.encryption,
+        encryption_key: association.encryption_key.duplicate(),
+        icv_length: association.icv_length,
+        authentication: association.authentication,
+        authentication_key: association.authentication_key.duplicate(),
+        extended_sequence_numbers: association.extended_sequence_numbers,
+        sequence_number_high: numbers(association).0,
+        sequence_number: numbers(association).1,
+    });
+    SaParameters {
+        name: sa.name.clone(),
+        direction,
+        mode: sa.mode,
+        source: sa.source,
+        destination: sa.destination,
+        associations: associations.collect(),
+        selectors: sa.selectors.clone(),
+        replay_window: sa.replay_window,
+        iv_mask: sa.iv_mask,
+        udp_encapsulation: sa.udp_encapsulation,
+        inside: sa.inside.clone(),
+        ah_alignment: sa.ah_alignment,
+        traffic_flow: sa.traffic_flow,
+        allow_unauthenticated: sa.allow_unauthenticated,
+        allow_reserved_spi: sa.allow_reserved_spi,
+        soft_limits: sa.soft_limits,
+        hard_limits: sa.hard_limits,
+        offload: sa.offload,
     }
+}
+
+/// An SA's algorithms in a few words, outermost last: `aes-gcm-128`, `aes-cbc-256 hmac-sha-256-128`, `null aes-gmac-128, ah hmac-sha1-96`.
+pub(super) fn algorithms(sa: &SaParameters) -> String {
+    let words = sa.associations.iter().map(|association| match (association.operation, association.authentication) {
+        (Operation::Ah, authentication) => format!("ah {authentication}"),
+        (Operation::Esp, Authentication::None) => association.encryption.to_string(),
+        (Operation::Esp, authentication) => format!("{} {authentication}", association.encryption),
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// Length of the ICV of an association, in bytes.
+pub(super) fn icv_length(association: &AssociationParameters) -> usize {
+    match association.authentication {
+        Authentication::None => usize::from(association.icv_length),
+        authentication => authentication.icv_length(),
+    }
+}
+
+/// Bytes of IV after an ESP header.
+pub(super) fn iv_length(association: &AssociationParameters) -> usize {
+    association.encryption.iv_length().max(association.authentication.iv_length())
 }
 
 /// What kinds of connections there are, in the order of the policies: what is special first.
@@ -137,79 +176,76 @@ struct Shape {
     outer: IpVersion,
     /// `None`: everything.
     protocol: Option<IpProtocol>,
-    key_size: AesKeySize,
+    encryption: Encryption,
     icv_length: u8,
     esn: bool,
+    /// The sequence number that both ends are taken to have used last.
     last: u32,
 }
 
-const SHAPES: [Shape; 6] = [
-    Shape {
-        name: "host4",
-        mode: Mode::Transport,
+impl Shape {
+    const PLAIN: Self = Self {
+        name: "",
+        mode: Mode::Tunnel,
         inner: IpVersion::V4,
         outer: IpVersion::V4,
         protocol: None,
-        key_size: AesKeySize::Aes128,
+        encryption: Encryption::AesGcm(AesKeySize::Aes128),
         icv_length: 16,
         esn: false,
         last: 0,
-    },
+    };
+
+    /// Its association, with a key and an SPI that nothing else has.
+    fn association(&self, spis: &mut HashSet<u32>) -> Result<AssociationParameters, getrandom::Error> {
+        let mut key = SecretBytes::from(vec![0; self.encryption.key_length()]);
+        getrandom::fill(key.expose_mut())?;
+        Ok(AssociationParameters {
+            operation: Operation::Esp,
+            spi: fresh_spi(spis)?,
+            encryption: self.encryption,
+            encryption_key: key,
+            icv_length: self.icv_length,
+            authentication: Authentication::None,
+            authentication_key: SecretBytes::default(),
+            extended_sequence_numbers: self.esn,
+            sequence_number_high: 0,
+            sequence_number: self.last,
+        })
+    }
+}
+
+const SHAPES: [Shape; 6] = [
+    Shape { name: "host4", mode: Mode::Transport, ..Shape::PLAIN },
     Shape {
         name: "host6",
         mode: Mode::Transport,
         inner: IpVersion::V6,
         outer: IpVersion::V6,
-        protocol: None,
-        key_size: AesKeySize::Aes256,
-        icv_length: 16,
+        encryption: Encryption::AesGcm(AesKeySize::Aes256),
         esn: true,
-        last: 0,
+        ..Shape::PLAIN
     },
-    Shape {
-        name: "tcp4",
-        mode: Mode::Tunnel,
-        inner: IpVersion::V4,
-        outer: IpVersion::V4,
-        protocol: Some(IpProtocol::TCP),
-        key_size: AesKeySize::Aes128,
-        icv_length: 16,
-        esn: false,
-        last: 0,
-    },
+    Shape { name: "tcp4", protocol: Some(IpProtocol::TCP), ..Shape::PLAIN },
     Shape {
         name: "tcp6",
-        mode: Mode::Tunnel,
         inner: IpVersion::V6,
         outer: IpVersion::V6,
         protocol: Some(IpProtocol::TCP),
-        key_size: AesKeySize::Aes256,
-        icv_length: 16,
+        encryption: Encryption::AesGcm(AesKeySize::Aes256),
         esn: true,
-        last: 0,
+        ..Shape::PLAIN
     },
-    Shape {
-        name: "rest4",
-        mode: Mode::Tunnel,
-        inner: IpVersion::V4,
-        outer: IpVersion::V6,
-        protocol: None,
-        key_size: AesKeySize::Aes192,
-        icv_length: 12,
-        esn: false,
-        last: 0,
-    },
+    Shape { name: "rest4", outer: IpVersion::V6, encryption: Encryption::AesGcm(AesKeySize::Aes192), icv_length: 12, ..Shape::PLAIN },
+    // Its numbers soon outgrow 32 bits: the high half changes, and the NIC is told (OV2-TRANS-5).
     Shape {
         name: "rest6",
-        mode: Mode::Tunnel,
         inner: IpVersion::V6,
-        outer: IpVersion::V4,
-        protocol: None,
-        key_size: AesKeySize::Aes256,
+        encryption: Encryption::AesGcm(AesKeySize::Aes256),
         icv_length: 8,
         esn: true,
-        // Its numbers soon outgrow 32 bits: the high half changes, and the NIC is told (OV2-TRANS-5).
         last: u32::MAX - 8,
+        ..Shape::PLAIN
     },
 ];
 
@@ -231,21 +267,20 @@ pub(super) fn connections(traffic: &Traffic) -> Result<Vec<Connection>, getrando
                 (tunnel_ends(shape.outer, &taken), Selector { source: any, destination: any, protocol: shape.protocol, ..Selector::ANY })
             }
         };
+        let connection = Connection::of_shape(shape, ends, selector, &mut spis)?;
         let before = left.len();
-        left.retain(|(from, packet)| !selects(&selector, *from, packet));
+        left.retain(|(from, packet)| !connection.way(*from).is_some_and(|way| way.selects(packet)));
         if left.len() < before {
-            connections.push(Connection::new(shape, ends, selector, &mut spis)?);
+            connections.push(connection);
         }
     }
     Ok(connections)
 }
 
-/// Whether `selector`, which says what a sends, is about a packet.
-pub(super) fn selects(selector: &Selector, from: Side, packet: &Packet) -> bool {
-    let Some(ip) = &packet.ip else { return false };
-    let parsed = &ip.parsed;
-    let flow = transport::Flow { source: parsed.src(), destination: parsed.dst(), protocol: parsed.protocol(), ports: parsed.ports() };
-    if from == Side::A { selector.matches(&flow) } else { selector.reversed().matches(&flow) }
+/// The connection that policy puts each packet under: the first that selects it.
+pub(super) fn connections_of(traffic: &Traffic, connections: &[Connection]) -> Vec<Option<usize>> {
+    let of = |packet: &Packet| connections.iter().position(|connection| connection.way(packet.from).is_some_and(|way| way.selects(packet)));
+    traffic.packets.iter().map(of).collect()
 }
 
 /// Packets of one protocol between two addresses.
@@ -321,16 +356,20 @@ mod tests {
     fn every_packet_has_a_connection_and_every_connection_packets() {
         let traffic = Traffic::shipped().unwrap();
         let connections = connections(&traffic).unwrap();
-        let names: Vec<_> = connections.iter().map(|connection| connection.name).collect();
+        let names: Vec<_> = connections.iter().map(|connection| connection.name.as_str()).collect();
         assert_eq!(names, ["host4", "host6", "tcp4", "tcp6", "rest4", "rest6"]);
         let mut used = vec![0; connections.len()];
-        for packet in traffic.packets.iter().filter(|packet| packet.ip.is_some()) {
-            let at = connections.iter().position(|connection| selects(&connection.selector, packet.from, packet)).expect("a connection");
+        for (packet, at) in traffic.packets.iter().zip(connections_of(&traffic, &connections)) {
+            let Some(ip) = &packet.ip else {
+                assert_eq!(at, None);
+                continue;
+            };
+            let at = at.expect("a connection");
             used[at] += 1;
-            let parsed = &packet.ip.as_ref().unwrap().parsed;
-            if connections[at].mode == Mode::Transport {
-                assert!(!parsed.fragment().is_part());
-                assert_eq!((parsed.src(), parsed.dst()), connections[at].addresses(packet.from));
+            let sa = connections[at].way(packet.from).unwrap().sa();
+            if sa.mode == Mode::Transport {
+                assert!(!ip.parsed.fragment().is_part());
+                assert_eq!((ip.parsed.src(), ip.parsed.dst()), (sa.source, sa.destination));
             }
         }
         assert!(used.iter().all(|&count| count > 0), "{used:?}");
@@ -342,13 +381,17 @@ mod tests {
         let mut seen: Vec<(Spi, SecretBytes)> = Vec::new();
         for connection in &connections {
             for from in Side::BOTH {
-                let [mut out, mut inward] = [from, from.other()].map(|at| connection.parameters(from, at));
+                let [out, inward] = [from, from.other()].map(|at| connection.parameters(from, at).unwrap());
                 assert_eq!((out.direction, inward.direction), (Direction::Outbound, Direction::Inbound));
                 assert_eq!((out.iv_mask, out.source, out.destination), (inward.iv_mask, inward.source, inward.destination));
-                let (out, inward) = (out.associations.remove(0), inward.associations.remove(0));
-                assert!(out.spi == inward.spi && out.encryption_key.ct_eq(&inward.encryption_key));
-                assert!(!seen.iter().any(|(spi, key)| *spi == out.spi || key.ct_eq(&out.encryption_key)));
-                seen.push((out.spi, out.encryption_key));
+                for (out, inward) in out.associations.into_iter().zip(inward.associations) {
+                    assert!(
+                        out.spi == inward.spi && out.encryption_key.ct_eq(&inward.encryption_key) && out.authentication_key.ct_eq(&inward.authentication_key)
+                    );
+                    let key = if out.operation == Operation::Esp { out.encryption_key } else { out.authentication_key };
+                    assert!(!seen.iter().any(|(spi, other)| *spi == out.spi || key.ct_eq(other)));
+                    seen.push((out.spi, key));
+                }
             }
         }
     }

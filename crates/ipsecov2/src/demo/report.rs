@@ -48,30 +48,40 @@ pub struct AdapterReport {
     pub activated: String,
 }
 
-/// A connection: an SA in each direction.
-#[derive(Clone, Debug, Serialize)]
+/// A connection: an SA in each direction, or, out of an SA file, in one only.
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct ConnectionReport {
     /// Its name.
-    pub name: &'static str,
+    pub name: String,
     /// `transport` or `tunnel`.
     pub mode: &'static str,
-    /// Version of what it carries.
+    /// Version of what it carries: `IPv4`, `IPv6`, or `IP` for both.
     pub inner: &'static str,
-    /// Version of the ESP packets' IP header.
+    /// Version of the IP header before its IPsec headers.
     pub outer: &'static str,
-    /// Addresses of the ESP packets: a's, b's.
+    /// Addresses in that header: a's, b's.
     pub ends: [String; 2],
     /// What it carries, in words.
     pub carries: String,
-    /// Encryption algorithm, as SA files name it.
-    pub encryption: &'static str,
-    /// Length of the ICV, in bytes.
-    pub icv_length: u8,
+    /// Its algorithms, in words.
+    pub algorithms: String,
+    /// Encryption algorithm of ESP, as SA files name it; `None` for AH alone.
+    pub encryption: Option<&'static str>,
+    /// Authentication algorithm of ESP, as SA files name it; `none` beside a combined one.
+    pub authentication: Option<&'static str>,
+    /// Authentication algorithm of AH, if it has one.
+    pub ah: Option<&'static str>,
+    /// Length of the innermost ICV, in bytes.
+    pub icv_length: usize,
+    /// Whether it goes in UDP.
+    pub udp_encapsulation: bool,
+    /// The tunnel that it is inside of.
+    pub inside: Option<String>,
     /// Whether sequence numbers have 64 bits.
     pub extended_sequence_numbers: bool,
-    /// SPIs of what a sends and what b sends.
-    pub spis: [String; 2],
-    /// Whether both its SAs are offloaded: on a, on b; otherwise the reason of one that is not.
+    /// SPIs of what a sends and what b sends, of each direction the innermost.
+    pub spis: [Option<String>; 2],
+    /// Whether all its SAs are offloaded: on a, on b; otherwise the reason of one that is not.
     pub offload: [String; 2],
 }
 
@@ -211,6 +221,8 @@ pub struct Beginning {
     pub crypto: &'static str,
     /// The adapters of a and b.
     pub adapters: [AdapterReport; 2],
+    /// Whether the SAs are those of a file.
+    pub from_file: bool,
     /// The connections, in the order of their policies.
     pub connections: Vec<ConnectionReport>,
 }

@@ -10,15 +10,16 @@ use link::capture::CaptureError;
 use link::memory::{self, MemoryLink};
 use link::{Link as _, LinkError, Received};
 use ndis::{
-    Filter, IpsecSetting, Keyword, MemoryRegistry, OffloadEncapsulation, OffloadParameters, Registry, RegistryError, SetEncapsulation, StackError, Status,
-    StatusIndication, TraceSink, Tracer,
+    Filter, IpsecSetting, Keyword, MemoryRegistry, OffloadEncapsulation, OffloadParameters, Operation, Registry, RegistryError, SetEncapsulation, StackError,
+    Status, StatusIndication, TraceSink, Tracer,
 };
 use packet::{Frame, FrameBatch, IpVersion, Medium, Time};
-use transport::{Action, InboundBatch, Mode, OffloadReason, SaError, WayCounts};
+use transport::{Action, InboundBatch, Mode, OffloadReason, SaError, SaParameters, WayCounts};
 
 use super::check::{Check, Checker};
 use super::plan::{self, Connection};
 use super::report::{AdapterReport, Beginning, ConnectionReport, HostReport, PhaseReport, Rate, Report, TrafficReport, WayReport};
+use super::sa_plan;
 use super::traffic::{Side, Traffic};
 use super::wire::{WireFile, WireWriter};
 use crate::host::{ADAPTER, Host, HostConfig, HostError};
@@ -96,6 +97,16 @@ pub enum DemoError {
     /// The system has no random numbers.
     #[error("the system's random generator failed: {0}")]
     Random(#[from] getrandom::Error),
+    /// The SA file has nothing to do with the traffic.
+    #[error("none of the {sas} SAs carries a packet of the traffic ({unselected} that no SA is about, {unfit} fragments or with wrong checksums)")]
+    NothingSelected {
+        /// SAs in the file.
+        sas: usize,
+        /// Packets that no SA is about.
+        unselected: u64,
+        /// Packets that SAs in transport mode would not carry as they are.
+        unfit: u64,
+    },
     /// A request failed.
     #[error("host {host}: {request}: {status}")]
     Request {
@@ -143,6 +154,22 @@ impl Switch {
 pub fn run(traffic: &Traffic, options: &Options, observer: &mut dyn Observer) -> Result<Report, DemoError> {
     let connections = plan::connections(traffic)?;
     conduct(Run::new(traffic, options, &connections)?, options, observer)
+}
+
+/// Runs the demonstration with the SAs of a file in place of its own. The file is one host's; the other host has the same SAs the other way round.
+///
+/// Packets that no SA of the file is about do not travel, nor do those that SAs in transport mode do not carry as they are (fragments, wrong checksums):
+/// they are taken out of `traffic`, and counted there. No dummy packets are sent.
+///
+/// # Errors
+/// [`DemoError`] if it could not be run to its end: no SA is about any packet, among others.
+pub fn run_with(sas: &[SaParameters], mut traffic: Traffic, options: &Options, observer: &mut dyn Observer) -> Result<Report, DemoError> {
+    let connections = sa_plan::connections(sas, &mut traffic);
+    if traffic.protected() == 0 {
+        return Err(DemoError::NothingSelected { sas: sas.len(), unselected: traffic.skipped.unselected, unfit: traffic.skipped.unfit });
+    }
+    let run = Run { from_file: true, ..Run::new(&traffic, options, &connections)? };
+    conduct(run, options, observer)
 }
 
 fn conduct(mut run: Run<'_>, options: &Options, observer: &mut dyn Observer) -> Result<Report, DemoError> {
@@ -202,6 +229,7 @@ enum Maker {
 struct Run<'a> {
     traffic: &'a Traffic,
     connections: &'a [Connection],
+    from_file: bool,
     /// The connection of each packet.
     connection_of: Vec<Option<usize>>,
     repeat: u32,
@@ -241,6 +269,7 @@ impl<'a> Run<'a> {
                 registry: Arc::clone(&registries[side as usize]) as Arc<dyn Registry>,
                 mtu: u32::try_from(longest).unwrap_or(u32::MAX).max(1500),
                 filters,
+                reserved_spis: connections.iter().any(|connection| connection.first().is_some_and(|(_, sa)| sa.allow_reserved_spi)),
                 ..HostConfig::default()
             })
         };
@@ -249,21 +278,29 @@ impl<'a> Run<'a> {
             let host = &hosts[at as usize];
             // Other frames than IP cannot be protected, and the hosts would not find one another without them.
             host.transport().set_policies(|spd| spd.non_ip = Action::Bypass);
+            let mut sas = Vec::new();
             for connection in connections {
-                let outbound = host.add_sa(connection.parameters(at, at), Time::ZERO)?;
-                let inbound = host.add_sa(connection.parameters(at.other(), at), Time::ZERO)?;
-                host.transport().pair(inbound, outbound);
+                sas.extend(Side::BOTH.into_iter().filter_map(|from| connection.parameters(from, at)));
+            }
+            let handles = host.add_sas(sas, Time::ZERO).map_err(|(_, error)| error)?;
+            let mut handles = handles.into_iter();
+            for connection in connections {
+                let [of_a, of_b] = Side::BOTH.map(|from| connection.way(from).and_then(|_| handles.next()));
+                if let (Some(of_a), Some(of_b)) = (of_a, of_b) {
+                    let (inbound, outbound) = if at == Side::A { (of_b, of_a) } else { (of_a, of_b) };
+                    host.transport().pair(inbound, outbound);
+                }
             }
         }
         let (a, b) = memory::pair(traffic.medium, WIRE);
         let writer = options.wire.as_ref().map(|file| WireWriter::create(file, traffic.medium, connections)).transpose()?;
         let times = || traffic.packets.iter().map(|packet| packet.timestamp);
         let span = times().max().unwrap_or_default() - times().min().unwrap_or_default();
-        let connection_of =
-            traffic.packets.iter().map(|packet| connections.iter().position(|connection| plan::selects(&connection.selector, packet.from, packet))).collect();
+        let connection_of = plan::connections_of(traffic, connections);
         let mut run = Self {
             traffic,
             connections,
+            from_file: false,
             connection_of,
             repeat: options.repeat.max(1),
             round: span + Duration::from_millis(1),
@@ -422,7 +459,7 @@ impl<'a> Run<'a> {
                     (Some(connection), Maker::Both(software)) if software == untold => {
                         format!("{}, {}", connection.name, if untold_of { "in software" } else { "offloaded" })
                     }
-                    (Some(connection), Maker::Both(_)) => connection.name.to_owned(),
+                    (Some(connection), Maker::Both(_)) => connection.name.clone(),
                 };
                 writer.write(frame, &format!("phase {}, {} to {}: {what}", self.phase, from.name(), from.other().name()))?;
             }
@@ -549,36 +586,67 @@ impl<'a> Run<'a> {
             },
             crypto: options.crypto.name(),
             adapters,
+            from_file: self.from_file,
             connections: self.connections.iter().map(|connection| self.connection(connection)).collect(),
         })
     }
 
     fn connection(&self, connection: &Connection) -> ConnectionReport {
-        let version = |version| if version == IpVersion::V4 { "IPv4" } else { "IPv6" };
+        let name = |version| if version == IpVersion::V4 { "IPv4" } else { "IPv6" };
+        let spi = |from: Side| connection.way(from).and_then(|way| way.sa().associations.first()).map(|association| association.spi);
         let offload = |side: Side| {
+            let names = Side::BOTH.map(|from| connection.way(from).map(|way| way.sa().name.as_str()));
             let sas = self.hosts[side as usize].transport().sas();
-            let mut own = sas.iter().filter(|sa| Side::BOTH.iter().any(|&from| connection.spi(from) == sa.spi));
+            let mut own = sas.iter().filter(|sa| names.contains(&Some(&*sa.name)));
             own.find(|sa| sa.offload != OffloadReason::Offloaded).map_or_else(|| OffloadReason::Offloaded.to_string(), |sa| sa.offload.to_string())
         };
-        let protocol = connection.selector.protocol.map(|protocol| protocol.to_string());
+        // Of the two directions one is there.
+        let Some((from, sa)) = connection.first() else { return ConnectionReport::default() };
+        let selectors = connection.way(from).map(plan::Way::selectors).unwrap_or_default();
+        let versions = |version: IpVersion| {
+            selectors.iter().all(|selector| [selector.source, selector.destination].into_iter().flatten().any(|range| range.version() == version))
+        };
+        let inner = match sa.mode {
+            Mode::Transport => name(sa.source.version()),
+            Mode::Tunnel if selectors.is_empty() => "IP",
+            Mode::Tunnel if versions(IpVersion::V4) => "IPv4",
+            Mode::Tunnel if versions(IpVersion::V6) => "IPv6",
+            Mode::Tunnel => "IP",
+        };
+        let protocol = match selectors {
+            [selector] => selector.protocol.map(|protocol| protocol.to_string()),
+            _ => None,
+        };
+        let carries = match (protocol, sa.mode) {
+            _ if selectors.is_empty() => "what other SAs protect".to_owned(),
+            (Some(protocol), Mode::Transport) => format!("{protocol} between these two"),
+            (None, Mode::Transport) => "all between these two".to_owned(),
+            (Some(protocol), Mode::Tunnel) => format!("{protocol} over {inner}"),
+            (None, Mode::Tunnel) if self.from_file => format!("{inner} packets"),
+            (None, Mode::Tunnel) => format!("other {inner}"),
+        };
+        let ends = if from == Side::A { [sa.source, sa.destination] } else { [sa.destination, sa.source] };
+        let of = |operation| sa.associations.iter().find(|association| association.operation == operation);
+        let (esp, ah) = (of(Operation::Esp), of(Operation::Ah));
         ConnectionReport {
-            name: connection.name,
-            mode: match connection.mode {
+            name: connection.name.clone(),
+            mode: match sa.mode {
                 Mode::Transport => "transport",
                 Mode::Tunnel => "tunnel",
             },
-            inner: version(connection.inner),
-            outer: version(connection.ends[0].version()),
-            ends: connection.ends.map(|end| end.to_string()),
-            carries: match (protocol, connection.mode) {
-                (Some(protocol), Mode::Transport) => format!("{protocol} between these two"),
-                (Some(protocol), Mode::Tunnel) => format!("{protocol} over {}", version(connection.inner)),
-                (None, _) => format!("other {}", version(connection.inner)),
-            },
-            encryption: connection.encryption.name(),
-            icv_length: connection.icv_length,
-            extended_sequence_numbers: connection.esn,
-            spis: Side::BOTH.map(|from| connection.spi(from).to_string()),
+            inner,
+            outer: name(sa.source.version()),
+            ends: ends.map(|end| end.to_string()),
+            carries,
+            algorithms: plan::algorithms(sa),
+            encryption: esp.map(|esp| esp.encryption.name()),
+            authentication: esp.map(|esp| esp.authentication.name()),
+            ah: ah.map(|ah| ah.authentication.name()),
+            icv_length: sa.associations.first().map(plan::icv_length).unwrap_or_default(),
+            udp_encapsulation: sa.udp_encapsulation.is_some(),
+            inside: sa.inside.clone(),
+            extended_sequence_numbers: sa.associations.iter().any(|association| association.extended_sequence_numbers),
+            spis: Side::BOTH.map(|from| spi(from).map(|spi| spi.to_string())),
             offload: Side::BOTH.map(offload),
         }
     }

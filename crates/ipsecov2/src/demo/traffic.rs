@@ -12,9 +12,9 @@ use serde::Serialize;
 
 /// The capture that comes with the program (testdata/README.md says what is in it).
 const SHIPPED: &[u8] = include_bytes!("../../../../testdata/traffic.pcapng");
-/// What protection adds at most: outer header, ESP header, IV, padding, trailer, ICV. A packet that leaves less room below the longest IP packet cannot be
-/// protected.
-const OVERHEAD: usize = 40 + 8 + 8 + 3 + 2 + 16;
+/// What one bundle adds at most: outer header, UDP, AH, ESP header, IV, padding, trailer, ICV. A packet that leaves less room than two of them need below
+/// the longest IP packet may be one that cannot be protected.
+const OVERHEAD: usize = 2 * (40 + 8 + 48 + 8 + 16 + 15 + 2 + 32);
 const LONGEST: usize = 65_535;
 /// SPI and sequence number.
 const ESP_HEADER: usize = 8;
@@ -93,21 +93,27 @@ pub struct Skipped {
     pub malformed: u64,
     /// Not IP, where the wire has no link header to say so.
     pub not_ip: u64,
-    /// So long that no ESP packet could carry it: what segmentation offload leaves in captures.
+    /// So long that no protected packet could carry it: what segmentation offload leaves in captures.
     pub too_long: u64,
     /// Of a link type that is not understood.
     pub link_type: u64,
+    /// About which no SA of the SA file is.
+    pub unselected: u64,
+    /// Which SAs in transport mode would not carry as they are: fragments, wrong checksums.
+    pub unfit: u64,
 }
 
 impl Skipped {
     /// Reasons and counts.
-    pub const fn by_reason(&self) -> [(&'static str, u64); 5] {
+    pub const fn by_reason(&self) -> [(&'static str, u64); 7] {
         [
             ("cut by the snap length", self.cut),
             ("malformed", self.malformed),
             ("not IP on a wire without Ethernet", self.not_ip),
-            ("too long for ESP", self.too_long),
+            ("too long to be protected", self.too_long),
             ("of a link type that is not understood", self.link_type),
+            ("that no SA of the SA file is about", self.unselected),
+            ("fragments, or with wrong checksums, under SAs in transport mode", self.unfit),
         ]
     }
 

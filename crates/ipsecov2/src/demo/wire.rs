@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use link::capture::{CaptureError, CaptureFormat, CaptureInterface, CaptureOptions, CaptureWriter, InterfaceId, PacketToWrite, Secrets};
 use packet::{Frame, Medium};
 
-use super::plan::Connection;
+use super::plan::{Connection, Way};
+use super::traffic::Side;
+use crate::sa_file::esp_secret;
 
 /// Where the wire is to be written to.
 #[derive(Clone, Debug)]
@@ -25,7 +27,8 @@ pub(super) struct WireWriter {
 
 impl WireWriter {
     pub(super) fn create(file: &WireFile, medium: Medium, connections: &[Connection]) -> Result<Self, CaptureError> {
-        let secrets = || Secrets::Esp(connections.iter().flat_map(Connection::secrets).collect());
+        let ways = || Side::BOTH.into_iter().flat_map(|from| connections.iter().filter_map(move |connection| connection.way(from)));
+        let secrets = || Secrets::Esp(ways().map(Way::sa).filter_map(|sa| esp_secret(sa).ok()).collect());
         let options = CaptureOptions {
             application: Some(concat!("ipsecov2 ", env!("CARGO_PKG_VERSION")).to_owned()),
             comment: Some("The wire between the two hosts of a demonstration run. Timestamps are those of the clear packets' capture.".to_owned()),

@@ -108,8 +108,16 @@ fn capabilities() {
         let services: BTreeSet<_> = listed.iter().filter_map(|field| field.split_once('.')).map(|(service, _)| service.to_owned()).collect();
         assert_eq!(members, &listed | &services, "{set}");
         let v2 = &document[set]["ipsec_v2"];
-        assert_eq!(v2["encryption_algorithms"], serde_json::json!(["AES_GCM_128", "AES_GCM_192", "AES_GCM_256"]));
-        assert!(v2["esp"] == true && v2["tunnel"] == true && v2["ah"] == false && v2["sa_offload_capacity"].as_u64() > Some(0));
+        let aes = |mode: &str| ["128", "192", "256"].map(|bits| format!("AES_{mode}_{bits}"));
+        let listed = |groups: &[&[String]]| serde_json::json!(groups.concat());
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let encryption = listed(&[&names(&["NONE", "DES_CBC", "TRIPLE_DES_CBC"]), &aes("GCM"), &aes("CBC"), &names(&["EXT_CHACHA20_POLY1305"])]);
+        let authentication = listed(&[&names(&["MD5", "SHA_1", "SHA_256"]), &aes("GCM"), &names(&["EXT_SHA_384", "EXT_SHA_512"])]);
+        assert_eq!((&v2["encryption_algorithms"], &v2["authentication_algorithms"]), (&encryption, &authentication));
+        for service in ["ah", "esp", "ah_esp_combined", "transport", "tunnel", "transport_tunnel_combined", "extended_sequence_numbers", "ipv4_options"] {
+            assert_eq!(v2[service], true, "{service}");
+        }
+        assert!(v2["udp_esp"].as_array().is_some_and(|types| types.len() == 4) && v2["sa_offload_capacity"].as_u64() > Some(0));
     }
     let text = tool.run(&["caps"]).succeeds().text();
     for line in ["ipsec_v2 ", "    AES_GCM_256                    yes            yes            yes", "not offered: "] {

@@ -72,6 +72,32 @@ fn conversions_come_back() {
     assert_eq!((run.text(), run.stderr), (command, String::new()));
 }
 
+/// Linux has AH and ESP of a packet as two states. Read as one bundle or, where it is not clear that they belong together, as two, they open it.
+#[test]
+fn ah_over_esp_opens_with_two_states_of_linux() {
+    let ends = ("10.0.1.1", "10.0.2.1");
+    let ah = "[[sa.association]]\noperation = \"ah\"\nspi = 0x1002\nauthentication = \"hmac-sha-256-128\"\n\
+              authentication-key = \"000102030405060708090a0b0c0d0e0f000102030405060708090a0b0c0d0e0f\"";
+    for (mode, ends) in [("transport", ends), ("tunnel", ENDS)] {
+        let tool = Tool::new();
+        let text = sa("a", "outbound", mode, ends, 0x1001, "ah-alignment = 8", ah);
+        tool.write("out.toml", &text);
+        tool.write("in.toml", inbound(&text));
+        let packets: Vec<_> = (0..5).map(|length| Packet::raw(udp("10.0.1.1", "10.0.2.1", length))).collect();
+        tool.write_capture("clear.pcap", &packets);
+        tool.run(&["pcap", "protect", "--sa", "out.toml", "clear.pcap", "wire.pcap"]).succeeds();
+        tool.run(&["sa", "convert", "--to", "xfrm", "in.toml", "joined.xfrm"]).succeeds();
+        let joined = text_of(&tool, "joined.xfrm");
+        assert_eq!(joined.matches("reqid 1 ").count(), 2, "{joined}");
+        tool.write("apart.xfrm", joined.replacen("reqid 1 ", "reqid 2 ", 1));
+        for (name, sas) in [("joined.xfrm", 1), ("apart.xfrm", 2)] {
+            let run = tool.run(&["pcap", "open", "--json", "--sa", name, "wire.pcap", "again.pcap"]).succeeds();
+            assert_eq!(run.json()["sas"].as_array().unwrap().len(), sas);
+            assert_eq!(tool.capture("again.pcap"), packets, "{mode} {name}: {}", run.text());
+        }
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn what_is_written_is_its_owners_and_overwrites_nothing() {

@@ -56,7 +56,7 @@ pub(super) fn check_esp_frame<P: Provider>(
 }
 
 /// Checks an ESP packet that is to be sealed; returns where its payload is, and its trailer.
-#[inline]
+#[inline(always)]
 fn check_esp<P: Provider>(sa: &Sa<P>, transform: &EspSa<P>, esp: &[u8]) -> Result<(Range<usize>, Trailer), SendFailure> {
     let view = EspPacket::new(esp).map_err(|_| SendFailure::Lengths)?;
     if view.spi() != sa.spi(Operation::Esp) {
@@ -73,7 +73,7 @@ fn check_esp<P: Provider>(sa: &Sa<P>, transform: &EspSa<P>, esp: &[u8]) -> Resul
 
 impl<'a, P: Provider> Sender<'a, P> {
     /// The packet of a frame, and what it looks like to a bundle.
-    #[inline]
+    #[inline(always)]
     fn outer<'f>(&self, sa: &Sa<P>, l3_offset: usize, frame: &'f [u8]) -> Result<(&'f [u8], Portion), SendFailure> {
         if !announces_ip(self.medium, frame, l3_offset) {
             return Err(SendFailure::Malformed);
@@ -85,7 +85,7 @@ impl<'a, P: Provider> Sender<'a, P> {
     }
 
     /// The header that the bundle's packets begin with, where that portion has it.
-    #[inline]
+    #[inline(always)]
     fn ipsec_header(&self, sa: &Sa<P>, portion: &Portion, position: Position) -> Result<IpsecHeader, SendFailure> {
         if portion.fragment {
             return Err(SendFailure::Fragment);
@@ -94,8 +94,8 @@ impl<'a, P: Provider> Sender<'a, P> {
             return Err(SendFailure::OutsideCapabilities);
         }
         let version_fits = sa.ipv6 == (portion.version == IpVersion::V6);
-        let ipsec = portion.ipsec.filter(|ipsec| version_fits && ipsec.operation == sa.operation()).ok_or(SendFailure::HeaderMismatch)?;
-        if ipsec.udp_port.is_some() != sa.in_udp(position) {
+        let ipsec = portion.ipsec.filter(|ipsec| version_fits && ipsec.operation() == sa.operation()).ok_or(SendFailure::HeaderMismatch)?;
+        if ipsec.udp_port().is_some() != sa.in_udp(position) {
             return Err(SendFailure::HeaderMismatch);
         }
         // The datagram has its final length, too.

@@ -32,7 +32,7 @@ pub(super) enum Hit<'a, P: Provider> {
 
 impl<'a, P: Provider> Finder<'a, P> {
     /// Reads a portion; `None` if it is malformed or cut.
-    #[inline]
+    #[inline(always)]
     pub(super) fn parse(&self, bytes: &[u8]) -> Option<Portion> {
         Portion::parse(bytes, |port| self.ports.contains(port))
     }
@@ -44,17 +44,17 @@ impl<'a, P: Provider> Finder<'a, P> {
     }
 
     /// The bundle of the portion `bytes`, whose IPsec header is `header`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, bytes: &[u8], version: IpVersion, header: IpsecHeader, position: Position) -> Hit<'a, P> {
         let Some((sa, fits)) = self.look_up(bytes, version, header) else { return Hit::Nobody };
         if !self.word.covers(sa.needs) {
             return Hit::Outside;
         }
-        if !fits || !sa.takes(position, header.udp_port, self.ports.adapter()) {
+        if !fits || !sa.takes(position, header.udp_port(), self.ports.adapter()) {
             return Hit::Unfit(sa, CryptoStatus::InvalidProtocol);
         }
         let ipsec = bytes.get(header.offset..header.end).unwrap_or_default();
-        let checked = match header.operation {
+        let checked = match header.operation() {
             Operation::Esp => check_esp(sa, ipsec),
             Operation::Ah => check_ah(sa, ipsec),
         };
@@ -65,9 +65,9 @@ impl<'a, P: Provider> Finder<'a, P> {
     }
 
     /// The bundle that has the header's SPI, and whether its packets begin with that header.
-    #[inline]
+    #[inline(always)]
     fn look_up(&self, bytes: &[u8], version: IpVersion, header: IpsecHeader) -> Option<(&'a Sa<P>, bool)> {
-        let at = match header.operation {
+        let at = match header.operation() {
             Operation::Esp => 0,
             Operation::Ah => 4,
         };
@@ -90,7 +90,7 @@ impl<'a, P: Provider> Finder<'a, P> {
             if !sa.admits(|| source) {
                 continue;
             }
-            if sa.operation() == header.operation && sa.has(header.operation, spi) {
+            if sa.operation() == header.operation() && sa.has(header.operation(), spi) {
                 return Some((sa, true));
             }
             other = other.or(Some((sa, false)));
@@ -110,6 +110,7 @@ pub(super) fn check_esp<P: Provider>(sa: &Sa<P>, esp: &[u8]) -> Result<(), Crypt
 }
 
 /// Checks an AH's length, and under AH over ESP that its ESP follows. `bytes` go on to the end of the packet.
+#[inline(never)]
 fn check_ah<P: Provider>(sa: &Sa<P>, bytes: &[u8]) -> Result<(), CryptoStatus> {
     let transform = sa.transforms.ah().ok_or(CryptoStatus::InvalidProtocol)?;
     let ah = AhPacket::new(bytes).map_err(|_| CryptoStatus::InvalidPacketSyntax)?;

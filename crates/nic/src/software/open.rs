@@ -68,8 +68,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
         match judge(text) {
             Ok((payload, trailer, tunnel)) => {
                 report_trailer(oob, trailer.next_header, trailer.pad_length);
-                let at = task.at as usize + task.sa.transforms.esp().map_or(0, ipsec::EspSa::prefix_length);
-                self.conclude(task, sequence, &Carried { payload, at, tunnel }, oob, next);
+                self.conclude(task, sequence, &Carried { payload, tunnel }, oob, next);
             }
             Err(status) => {
                 task.sa.authentic(Operation::Esp, sequence);

@@ -27,17 +27,47 @@ impl Position {
     }
 }
 
+/// What an IPsec header is, and whether it stands in UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+enum HeaderKind {
+    Ah,
+    Esp,
+    EspInUdp,
+}
+
 /// The outermost IPsec header of a portion. Offsets are in bytes from the start of the IP header.
+///
+/// A word each: what is written in smaller pieces than it is copied in stalls the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct IpsecHeader {
-    /// Which.
-    pub(super) operation: Operation,
+    kind: HeaderKind,
     /// Where it begins.
     pub(super) offset: usize,
     /// Where what it heads ends: with the IP packet, or with the UDP datagram that it is in.
     pub(super) end: usize,
+    /// The datagram's destination port.
+    port: usize,
+}
+
+impl IpsecHeader {
+    /// Which.
+    #[inline]
+    pub(super) const fn operation(&self) -> Operation {
+        match self.kind {
+            HeaderKind::Ah => Operation::Ah,
+            HeaderKind::Esp | HeaderKind::EspInUdp => Operation::Esp,
+        }
+    }
+
     /// The destination port, if it is in UDP.
-    pub(super) udp_port: Option<u16>,
+    #[inline]
+    pub(super) const fn udp_port(&self) -> Option<u16> {
+        match self.kind {
+            HeaderKind::EspInUdp => Some(self.port as u16),
+            HeaderKind::Ah | HeaderKind::Esp => None,
+        }
+    }
 }
 
 /// What a NIC sees of an IP packet's headers. All of it lies within the bytes.
@@ -56,7 +86,8 @@ pub(super) struct Portion {
 
 impl Portion {
     /// Reads the IP packet at the start of `bytes`; `None` if it is malformed or cut. `carries_esp`: whether UDP to that port is to be looked into for ESP.
-    #[inline]
+    // Inlined whole, so that what was read goes from registers to where it is wanted: many small fields that are copied by wide loads stall on their stores.
+    #[inline(always)]
     pub(super) fn parse(bytes: &[u8], carries_esp: impl Fn(u16) -> bool) -> Option<Self> {
         match IpVersion::of_first_byte(*bytes.first()?)? {
             IpVersion::V4 => Self::parse_v4(bytes, carries_esp),
@@ -64,7 +95,7 @@ impl Portion {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn parse_v4(bytes: &[u8], carries_esp: impl Fn(u16) -> bool) -> Option<Self> {
         let packet = Ipv4Packet::new(bytes).ok()?;
         let (offset, total_len, fragment) = (packet.header_len(), packet.total_len(), packet.is_fragment());
@@ -96,15 +127,15 @@ impl Portion {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn ipsec_header(protocol: IpProtocol, bytes: &[u8], offset: usize, end: usize, fragment: bool, carries_esp: impl Fn(u16) -> bool) -> Option<IpsecHeader> {
-    let operation = match protocol {
-        IpProtocol::ESP => Operation::Esp,
-        IpProtocol::AH => Operation::Ah,
+    let kind = match protocol {
+        IpProtocol::ESP => HeaderKind::Esp,
+        IpProtocol::AH => HeaderKind::Ah,
         IpProtocol::UDP if !fragment => return esp_in_udp(bytes.get(offset..end)?, offset, carries_esp),
         _ => return None,
     };
-    Some(IpsecHeader { operation, offset, end, udp_port: None })
+    Some(IpsecHeader { kind, offset, end, port: 0 })
 }
 
 /// The ESP in a UDP datagram. IKE, keepalives, and what is too short for an SPI, are none (RFC 3948). The checksum is not looked at (RFC 6935).
@@ -116,10 +147,10 @@ fn esp_in_udp(datagram: &[u8], offset: usize, carries_esp: impl Fn(u16) -> bool)
     }
     let spi = udp.payload().first_chunk::<4>()?;
     (*spi != NON_ESP_MARKER).then(|| IpsecHeader {
-        operation: Operation::Esp,
+        kind: HeaderKind::EspInUdp,
         offset: offset + UDP_HEADER_LEN,
         end: offset + udp.total_len(),
-        udp_port: Some(port),
+        port: usize::from(port),
     })
 }
 
@@ -204,7 +235,7 @@ mod tests {
         };
         let header = |bytes: &[u8]| Portion::parse(bytes, |port| port == 4500).unwrap().ipsec;
         let found = header(&packet(&[0, 0, 0, 1, 2, 3, 4, 5])).unwrap();
-        assert_eq!((found.operation, found.offset, found.end, found.udp_port), (Operation::Esp, 28, 36, Some(4500)));
+        assert_eq!((found.operation(), found.offset, found.end, found.udp_port()), (Operation::Esp, 28, 36, Some(4500)));
         for payload in [&[][..], &[0xff], &[1, 2, 3], &[0, 0, 0, 0], &[0, 0, 0, 0, 1, 1, 1, 1]] {
             assert_eq!(header(&packet(payload)), None, "{payload:?}");
         }

@@ -62,10 +62,19 @@ pub(super) type Tasks<'a, P> = ArrayVec<Task<'a, P>, BATCH>;
 /// What a portion carries after its last header.
 pub(super) struct Carried<'b> {
     pub(super) payload: &'b [u8],
-    /// Where in the frame it begins.
-    pub(super) at: usize,
     /// It is an IP packet.
     pub(super) tunnel: bool,
+}
+
+impl Carried<'_> {
+    /// Where in the frame it begins.
+    fn at<P: Provider>(&self, task: &Task<'_, P>) -> usize {
+        match (task.operation, task.sa.transforms.esp()) {
+            (Operation::Esp, Some(transform)) => task.at as usize + transform.prefix_length(),
+            // AH goes before all the rest of the packet.
+            _ => task.end as usize - self.payload.len(),
+        }
+    }
 }
 
 /// Packets that are left alone, of one batch.
@@ -85,11 +94,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
             let mut tasks = Tasks::new();
             for (index, list) in (0..).zip(chunk.iter_mut()) {
                 list.l3_offset = ip_offset(self.medium, list.buffer.as_slice());
-                match self.classify(list.buffer.as_slice(), usize::from(list.l3_offset), index, &mut left) {
-                    Some(Ok(task)) => tasks.push(task),
-                    Some(Err((sa, status))) => report_failure(&mut list.oob, sa, Position::Outer, status),
-                    None => {}
-                }
+                self.classify(list, index, &mut tasks, &mut left);
             }
             while !tasks.is_empty() {
                 let mut next = Tasks::new();
@@ -113,42 +118,37 @@ impl<'a, P: Provider> Receiver<'a, P> {
         }
     }
 
-    /// The first header of a frame's packet that is to be worked on, or what is wrong with it. `None`: the packet is left alone.
-    #[inline]
-    fn classify(&self, frame: &[u8], l3_offset: usize, index: u32, left: &mut Left) -> Option<Found<'a, P>> {
+    /// Finds the first header of a list's packet that is to be worked on, or reports what is wrong with it, or leaves the packet alone.
+    #[inline(always)]
+    fn classify(&self, list: &mut NetBufferList, index: u32, tasks: &mut Tasks<'a, P>, left: &mut Left) {
+        let (frame, l3_offset) = (list.buffer.as_slice(), usize::from(list.l3_offset));
         if !announces_ip(self.medium, frame, l3_offset) {
-            return None;
+            return;
         }
-        let bytes = frame.get(l3_offset..)?;
-        let portion = self.finder.parse(bytes)?;
-        let header = portion.ipsec?;
+        let Some(bytes) = frame.get(l3_offset..) else { return };
+        let Some(portion) = self.finder.parse(bytes) else { return };
+        let Some(header) = portion.ipsec else { return };
         if !self.finder.word.receives(portion.version) {
-            return None;
+            return;
         }
         if !self.finder.within_capabilities(&portion) {
             left.outside_capabilities += 1;
-            return None;
+            return;
         }
         match self.finder.find(bytes, portion.version, header, Position::Outer) {
-            Hit::Nobody => {
-                left.no_sa += 1;
-                None
-            }
-            Hit::Outside => {
-                left.outside_capabilities += 1;
-                None
-            }
-            Hit::Unfit(sa, status) => Some(Err((sa, status))),
-            Hit::Fit(sa) => Some(Ok(Task {
+            Hit::Nobody => left.no_sa += 1,
+            Hit::Outside => left.outside_capabilities += 1,
+            Hit::Unfit(sa, status) => report_failure(&mut list.oob, sa, Position::Outer, status),
+            Hit::Fit(sa) => tasks.push(Task {
                 sa,
                 index,
                 ip: l3_offset as u32,
                 at: (l3_offset + header.offset) as u32,
                 end: (l3_offset + header.end) as u32,
-                operation: header.operation,
+                operation: header.operation(),
                 position: Position::Outer,
-                udp: header.udp_port.is_some(),
-            })),
+                udp: header.udp_port().is_some(),
+            }),
         }
     }
 
@@ -157,8 +157,8 @@ impl<'a, P: Provider> Receiver<'a, P> {
     pub(super) fn conclude(&self, task: &Task<'a, P>, sequence: u64, carried: &Carried<'_>, oob: &mut OutOfBand, next: &mut Tasks<'a, P>) {
         let delete = task.sa.verified(task.operation, sequence, carried.tunnel);
         report(oob, task.position, delete, CryptoStatus::Success);
-        if carried.tunnel && task.position == Position::Outer && self.finder.word.nests() {
-            match self.descend(task, carried.payload, carried.at) {
+        if carried.tunnel && task.position == Position::Outer && may_nest(carried.payload) && self.finder.word.nests() {
+            match self.descend(task, carried.payload, carried.at(task)) {
                 Some(Ok(inner)) => next.push(inner),
                 Some(Err((sa, status))) => report_failure(oob, sa, Position::Inner, status),
                 None => {}
@@ -167,12 +167,12 @@ impl<'a, P: Provider> Receiver<'a, P> {
     }
 
     /// The first header of the packet in a tunnel, or what is wrong with it. `None`: it stays as it is.
-    #[inline]
+    #[inline(never)]
     fn descend(&self, outer: &Task<'a, P>, bytes: &[u8], at: usize) -> Option<Found<'a, P>> {
         let portion = self.finder.parse(bytes)?;
         let header = portion.ipsec?;
         // No UDP over UDP (OV2-RECV-7).
-        if !self.finder.within_capabilities(&portion) || outer.udp && header.udp_port.is_some() {
+        if !self.finder.within_capabilities(&portion) || outer.udp && header.udp_port().is_some() {
             return None;
         }
         let (sa, fit) = match self.finder.find(bytes, portion.version, header, Position::Inner) {
@@ -184,18 +184,32 @@ impl<'a, P: Provider> Receiver<'a, P> {
         if core::ptr::eq(sa, outer.sa) {
             return None;
         }
-        let udp = outer.udp || header.udp_port.is_some();
+        let udp = outer.udp || header.udp_port().is_some();
         Some(fit.map(|()| Task {
             sa,
             index: outer.index,
             ip: at as u32,
             at: (at + header.offset) as u32,
             end: (at + header.end) as u32,
-            operation: header.operation,
+            operation: header.operation(),
             position: Position::Inner,
             udp,
         }))
     }
+}
+
+/// Whether a packet of either version can have an IPsec header, by what it says of the next one.
+#[inline]
+fn may_nest(packet: &[u8]) -> bool {
+    let next = match packet.first().map(|first| first >> 4) {
+        Some(4) => packet.get(9),
+        _ => packet.get(6),
+    };
+    // All that may come before ESP or AH, or have one in it.
+    next.is_some_and(|&next| {
+        let protocol = IpProtocol(next);
+        matches!(protocol, IpProtocol::ESP | IpProtocol::AH | IpProtocol::UDP) || protocol.is_ipv6_extension()
+    })
 }
 
 /// What a portion carries after its last header: whether it is an IP packet (OV2-RECV-5a).
@@ -235,6 +249,7 @@ pub(super) fn report(oob: &mut OutOfBand, position: Position, delete: bool, cryp
 }
 
 #[cold]
+#[inline(never)]
 pub(super) fn report_failure<P: Provider>(oob: &mut OutOfBand, sa: &Sa<P>, position: Position, status: CryptoStatus) {
     report(oob, position, sa.wants_delete(), status);
 }

@@ -43,8 +43,8 @@ enum Sealing<'a, P: Provider> {
     AsItStands,
     /// ESP alone; where it is in the first buffer's frame.
     Esp(&'a Sa<P>, Range<usize>),
-    /// Anything else.
-    Staged(Bundles<'a, P>, Layers<'a, P>),
+    /// Anything else: still to be checked. The bundle of the first slot.
+    Staged(&'a Sa<P>),
 }
 
 /// The bundles that a list asks for: that of the first slot, and the tunnel's.
@@ -116,15 +116,20 @@ impl<'a, P: Provider> Sender<'a, P> {
         let mut jobs = SealBatch::<'_, P::Key>::new();
         let mut owners = ArrayVec::<usize, BATCH>::new();
         for (index, list) in chunk.iter_mut().enumerate() {
-            let (sa, esp) = match self.check(list, &mut memory.masked) {
+            let (sa, esp) = match self.check(list) {
                 Ok(Sealing::Esp(sa, esp)) => (sa, esp),
                 Ok(Sealing::AsItStands) => {
                     list.status = Status::SUCCESS;
                     continue;
                 }
-                Ok(Sealing::Staged(bundles, layers)) => {
-                    list.status = Status::SUCCESS;
-                    staged.push(Staged { index, bundles, layers });
+                Ok(Sealing::Staged(sa)) => {
+                    list.status = match self.check_staged(list, sa, index, &mut memory.masked) {
+                        Ok(item) => {
+                            staged.push(item);
+                            Status::SUCCESS
+                        }
+                        Err(failure) => self.counters.failed(failure),
+                    };
                     continue;
                 }
                 Err(failure) => {
@@ -168,9 +173,9 @@ impl<'a, P: Provider> Sender<'a, P> {
         owners.clear();
     }
 
-    /// Checks a list with all its buffers, and changes nothing.
+    /// Checks a list, under ESP alone with all its buffers, and changes nothing.
     #[inline]
-    fn check(&self, list: &NetBufferList, masked: &mut Vec<u8>) -> Result<Sealing<'a, P>, SendFailure> {
+    fn check(&self, list: &NetBufferList) -> Result<Sealing<'a, P>, SendFailure> {
         let oob = &list.oob;
         if oob.large_send != 0 || oob.checksum & CHECKSUM_REQUESTS != 0 || oob.ieee8021q != 0 {
             return Err(SendFailure::UnsupportedRequest);
@@ -180,7 +185,7 @@ impl<'a, P: Provider> Sender<'a, P> {
         };
         let sa = self.bundle(handle)?;
         if oob.tunnel_bits() != 0 || !matches!(sa.transforms, Transforms::Esp(_)) {
-            return self.check_staged(list, sa, masked);
+            return Ok(Sealing::Staged(sa));
         }
         let (header, l3_offset) = (oob.header_transmit(), usize::from(list.l3_offset));
         let esp = check_esp_frame(self, sa, header, l3_offset, list.buffer.as_slice())?;
@@ -190,8 +195,8 @@ impl<'a, P: Provider> Sender<'a, P> {
         Ok(Sealing::Esp(sa, esp))
     }
 
-    #[cold]
-    fn check_staged(&self, list: &NetBufferList, first: &'a Sa<P>, masked: &mut Vec<u8>) -> Result<Sealing<'a, P>, SendFailure> {
+    /// Checks a list that needs more than ESP alone, with all its buffers.
+    fn check_staged(&self, list: &NetBufferList, first: &'a Sa<P>, index: usize, masked: &mut Vec<u8>) -> Result<Staged<'a, P>, SendFailure> {
         let tunnel = match list.oob.tunnel_bits() {
             0 => None,
             bits => Some(self.tunnel(bits, first)?),
@@ -201,7 +206,7 @@ impl<'a, P: Provider> Sender<'a, P> {
         for buffer in &list.more {
             self.layers(&bundles, list, buffer.as_slice(), masked)?;
         }
-        Ok(Sealing::Staged(bundles, layers))
+        Ok(Staged { index, bundles, layers })
     }
 
     /// The bundle that a handle names, if packets can be sent under it now.

@@ -63,7 +63,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
             check_esp(task.sa, payload).map(|()| next.push(Task { at: at as u32, operation: Operation::Esp, ..*task }))
         } else {
             carries_tunnel(ah.next_header(), payload)
-                .map(|tunnel| self.conclude(task, sequence, &Carried { payload, at, tunnel }, oob, next))
+                .map(|tunnel| self.conclude(task, sequence, &Carried { payload, tunnel }, oob, next))
                 .inspect_err(|_| task.sa.authentic(Operation::Ah, sequence))
         };
         if let Err(status) = concluded {

@@ -1,8 +1,10 @@
 //! States to SA bundles.
 
+use std::collections::HashMap;
+
 use ipsec::{Authentication, Encryption};
 use ndis::{Direction, Operation};
-use packet::IpVersion;
+use packet::{IpAddress, IpVersion};
 use secret::SecretBytes;
 use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow};
 
@@ -123,10 +125,10 @@ impl Part {
         self.association.operation == operation
     }
 
-    /// Whether the packets of both have both headers: one way between the same ends, and asked for by the same policy.
-    fn goes_with(&self, other: &Self) -> bool {
-        let ends = |part: &Self| (part.direction, part.state.source, part.state.destination, part.state.reqid);
-        ends(self) == ends(other) && self.state.reqid != 0
+    /// What states have in common whose headers are in the same packets: one way between the same ends, asked for by one policy. `None`: by none.
+    fn group(&self) -> Option<(bool, IpAddress, IpAddress, u32)> {
+        let State { source, destination, reqid, .. } = self.state;
+        (reqid != 0).then_some((self.direction == Direction::Inbound, source, destination, reqid))
     }
 
     fn bundle(self, source: Source<'_>, rules: SaFileRules<'_>, names: &mut Names) -> Result<Bundle, SaFileError> {
@@ -179,17 +181,25 @@ impl Part {
 /// Puts AH over its ESP. Where more than two states could go together (while keys change, old and new), nobody can say which: they stay alone, and packets are
 /// opened header by header.
 fn join(parts: Vec<Part>) -> Vec<Part> {
+    let mut groups: HashMap<_, Vec<usize>> = HashMap::new();
+    for (at, part) in parts.iter().enumerate() {
+        if let Some(group) = part.group() {
+            groups.entry(group).or_default().push(at);
+        }
+    }
     let mut joined: Vec<Option<Part>> = parts.into_iter().map(Some).collect();
-    for at in 0..joined.len() {
-        let Some(esp) = joined.get(at).and_then(Option::as_ref).filter(|part| part.is(Operation::Esp) && part.state.encap.is_none()) else { continue };
-        let mates: Vec<usize> = (0..joined.len()).filter(|&other| other != at && joined[other].as_ref().is_some_and(|part| part.goes_with(esp))).collect();
-        let [mate] = mates.as_slice() else { continue };
+    for group in groups.values() {
+        let &[one, other] = group.as_slice() else { continue };
+        let is_esp = |part: &Part| part.is(Operation::Esp) && part.state.encap.is_none();
         let is_over = |part: &Part| part.is(Operation::Ah) && part.state.mode == Mode::Transport;
-        if joined[*mate].as_ref().is_some_and(is_over)
-            && let Some(ah) = joined[*mate].take()
-            && let Some(esp) = joined[at].as_mut()
-        {
-            esp.ah = Some((ah.state, ah.association));
+        for (below, above) in [(one, other), (other, one)] {
+            if joined[below].as_ref().is_some_and(is_esp)
+                && joined[above].as_ref().is_some_and(is_over)
+                && let Some(ah) = joined[above].take()
+                && let Some(esp) = joined[below].as_mut()
+            {
+                esp.ah = Some((ah.state, ah.association));
+            }
         }
     }
     joined.into_iter().flatten().collect()
