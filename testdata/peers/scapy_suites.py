@@ -37,10 +37,9 @@ import struct
 import sys
 import tomllib
 
-from scapy_common import ESN_HIGH, addresses, arguments, ends, ip_packets, parse, report, upper_protocol, with_length, write
+from scapy_common import ESN_HIGH, arguments, ends, ip_packets, parse, report, upper_protocol, with_length, write
 from scapy_layers import (
-    AUTHENTICATION, DESTINATION_OPTIONS, ENCRYPTION, FRAGMENT, HOP_BY_HOP, IP_IN, NO_NEXT_HEADER, ROUTING, Bundle, Shape, StrictJudge,
-    plain_shape)
+    AUTHENTICATION, DESTINATION_OPTIONS, ENCRYPTION, FRAGMENT, HOP_BY_HOP, ROUTING, Bundle, Shape, StrictJudge, plain_shape)
 
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption, IPOption_EOL, IPOption_NOP, IPOption_Router_Alert
 from scapy.layers.inet6 import (
