@@ -21,8 +21,6 @@ AES-GCM with all key and ICV sizes, with and without extended sequence numbers (
 below a wrap of the low half, those of `make` arrive out of order as well). The output is the same
 in every run. Needs Python 3.11, scapy and cryptography.
 """
-import argparse
-import ipaddress
 import random
 import struct
 import sys
@@ -30,27 +28,22 @@ import tomllib
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from scapy.config import conf
+from scapy_common import (
+    ESN_HIGH, Selecting, addresses, arguments, ends, internet_checksum, ip_packets, parse, report, upper_protocol, with_length, write)
 
-conf.verb = 0
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_Router_Alert  # noqa: E402
-from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt  # noqa: E402
-from scapy.layers.inet6 import IPv6ExtHdrHopByHop, PadN  # noqa: E402
-from scapy.layers.ipsec import ESP, IPSecIntegrityError, SecurityAssociation  # noqa: E402
-from scapy.packet import Raw  # noqa: E402
-from scapy.utils import RawPcapReader, RawPcapWriter  # noqa: E402
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP, IPOption_Router_Alert
+from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrHopByHop, PadN
+from scapy.layers.ipsec import ESP, IPSecIntegrityError, SecurityAssociation
+from scapy.packet import Raw
 
-ETHERNET, RAW = 1, 101
 FULL_ICV = 16
-ESN_HIGH = 7
-SHOWN = 20  # differences that verify prints
 # The order in which the packets of one bundle arrive: low half and step of the high half.
 ARRIVAL = [(1, 0), (2, 0), (5, 0), (3, 0), (4, 0), (64, 0), (6, 0), (100, 0), (99, 0), (70, 0), (1000, 0)]
 ARRIVAL_ESN = [(0xFFFFFFFC, 0), (0xFFFFFFFD, 0), (0, 1), (0xFFFFFFFF, 0), (1, 1), (0xFFFFFFFE, 0), (2, 1),
                (40, 1), (5, 1), (39, 1), (41, 1)]
 
 
-class Bundle:
+class Bundle(Selecting):
     """One [[sa]] of an SA file with one AES-GCM ESP association."""
 
     def __init__(self, table):
@@ -65,11 +58,8 @@ class Bundle:
         association = table["association"][0]
         if not association["encryption"].startswith("aes-gcm-"):
             refuse(association["encryption"])
-        self.table = table
+        super().__init__(table)
         self.association = association
-        self.name, self.tunnel = table["name"], table["mode"] == "tunnel"
-        self.source = ipaddress.ip_address(table["source"])
-        self.destination = ipaddress.ip_address(table["destination"])
         self.spi = association["spi"]
         self.icv = association.get("icv-length", FULL_ICV)
         self.key = bytes.fromhex(association["encryption-key"])
@@ -111,80 +101,12 @@ class Bundle:
         opened = bytes(self.scapy.decrypt(parse(with_length(full, len(full)))))
         return opened, clear[-2 - clear[-2] : -2]
 
-    def selects(self, packet):
-        source, destination, protocol = addresses(packet)
-        if "selectors" not in self.table:
-            return self.tunnel or (source, destination) == (self.source, self.destination)
-        return any(self.selector_takes(selector, source, destination, protocol) for selector in self.table["selectors"])
-
-    def selector_takes(self, selector, source, destination, protocol):
-        for field, value in selector.items():
-            if field == "source":
-                fits = in_range(source, value)
-            elif field == "destination":
-                fits = in_range(destination, value)
-            elif field == "protocol":
-                fits = {"icmp": 1, "tcp": 6, "udp": 17, "icmpv6": 58}.get(value, value) == protocol
-            else:
-                sys.exit(f"scapy_esp: bundle {self.name!r}: selector field {field} is not known here")
-            if not fits:
-                return False
-        return True
-
-
-def parse(packet):
-    return IP(packet) if packet[0] >> 4 == 4 else IPv6(packet)
-
-
-def addresses(packet):
-    if packet[0] >> 4 == 4:
-        return ipaddress.ip_address(packet[12:16]), ipaddress.ip_address(packet[16:20]), packet[9]
-    return ipaddress.ip_address(packet[8:24]), ipaddress.ip_address(packet[24:40]), upper_protocol(packet)[0]
-
-
-def upper_protocol(packet):
-    """Protocol behind the IP header and its extension headers, and where it begins."""
-    if packet[0] >> 4 == 4:
-        return packet[9], (packet[0] & 15) * 4
-    following, at = packet[6], 40
-    while following in (0, 43, 44, 60):
-        size = 8 if following == 44 else packet[at + 1] * 8 + 8
-        following, at = packet[at], at + size
-    return following, at
-
 
 def esp_offset(packet):
     protocol, at = upper_protocol(packet)
     if protocol != 50:
         raise ValueError(f"protocol {protocol} instead of ESP")
     return at
-
-
-def in_range(address, text):
-    if "-" in text:
-        first, last = (ipaddress.ip_address(end) for end in text.split("-"))
-        return address.version == first.version and first <= address <= last
-    return address in ipaddress.ip_network(text)
-
-
-def internet_checksum(data):
-    total = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
-def with_length(packet, length):
-    """The packet cut to `length`, with the IP length and checksum that belong to it."""
-    packet = bytearray(packet[:length])
-    if packet[0] >> 4 == 4:
-        header = (packet[0] & 15) * 4
-        struct.pack_into(">H", packet, 2, length)
-        struct.pack_into(">H", packet, 10, 0)
-        struct.pack_into(">H", packet, 10, internet_checksum(bytes(packet[:header])))
-    else:
-        struct.pack_into(">H", packet, 4, length - 40)
-    return bytes(packet)
 
 
 # --- The SA file and the packets of make and clear --------------------------------------------------
@@ -223,16 +145,6 @@ def sa_file(direction, rng):
             if direction == "outbound":
                 text.append("sequence-number = 0xfffffffb\n")
     return "".join(text)
-
-
-def ends(number, kind):
-    """Source and destination of a case: kind 4 or 6 inside, 14 or 16 outside."""
-    return {
-        4: (f"10.{number}.1.1", f"10.{number}.2.1"),
-        6: (f"fd00:{number:x}:1::1", f"fd00:{number:x}:2::1"),
-        14: ("192.0.2.1", "192.0.2.2"),
-        16: ("2001:db8::1", "2001:db8::2"),
-    }[kind]
 
 
 def clear_packets(number, version, rng):
@@ -278,18 +190,6 @@ def rounds(rng):
             yield number, turn, column[turn]
 
 
-def write(path, link, packets):
-    writer = RawPcapWriter(path, linktype=link, nano=True, endianness="<")
-    writer.write_header(None)
-    for number, packet in enumerate(packets):
-        if link == ETHERNET:
-            kind = b"\x08\x00" if packet[0] >> 4 == 4 else b"\x86\xdd"
-            packet = b"\x02\0\0\0\x02\x01\x02\0\0\0\x01\x01" + kind + packet
-        # Sequential whole microseconds, so that no form of capture rounds them.
-        writer.write_packet(packet, sec=1_767_225_600, usec=number * 1000_000, caplen=len(packet), wirelen=len(packet))
-    writer.close()
-
-
 def make(out, sa_path, plain, link):
     rng = random.Random("make")
     text = sa_file("inbound", rng)
@@ -317,21 +217,6 @@ def make_clear(plain, sa_path, link):
 
 
 # --- verify ---------------------------------------------------------------------------------------------
-
-
-def ip_packets(path):
-    """IP packets of a RAW or Ethernet capture, without what a link padded."""
-    with RawPcapReader(path) as reader:
-        for data, meta in reader:
-            link = getattr(meta, "linktype", None)
-            if (reader.linktype if link is None else link) == ETHERNET:
-                kind, data = data[12:14], data[14:]
-                while kind in (b"\x81\x00", b"\x88\xa8"):
-                    kind, data = data[2:4], data[4:]
-                if kind not in (b"\x08\x00", b"\x86\xdd"):
-                    continue
-            length = struct.unpack(">H", data[2:4])[0] if data[0] >> 4 == 4 else struct.unpack(">H", data[4:6])[0] + 40
-            yield data[:length]
 
 
 def check(bundle, packet, differ):
@@ -395,30 +280,15 @@ def verify(path, sa_path, plain):
         differences.append(f"{number} packets instead of {len(expected)}")
     if not expected:
         differences.append("no bundle selects any of the clear packets")
-    for line in differences[:SHOWN]:
-        print(line, file=sys.stderr)
-    if len(differences) > SHOWN:
-        print(f"and {len(differences) - SHOWN} more", file=sys.stderr)
-    print(f"{number} packets, {len(differences)} differences")
-    return 1 if differences else 0
+    return report(number, differences)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True)
-    files_of = {"make": ["out", "sa", "plain"], "clear": ["plain", "sa"], "verify": ["in", "sa", "plain"]}
-    for name, files in files_of.items():
-        command = commands.add_parser(name)
-        for file in files:
-            command.add_argument(file)
-        if name != "verify":
-            command.add_argument("--link", choices=["raw", "ethernet"], default="raw")
-    args = vars(parser.parse_args())
-    link = ETHERNET if args.get("link") == "ethernet" else RAW
+    args = arguments(__doc__, {"make": ["out", "sa", "plain"], "clear": ["plain", "sa"], "verify": ["in", "sa", "plain"]})
     if args["command"] == "make":
-        return make(args["out"], args["sa"], args["plain"], link)
+        return make(args["out"], args["sa"], args["plain"], args["link"])
     if args["command"] == "clear":
-        return make_clear(args["plain"], args["sa"], link)
+        return make_clear(args["plain"], args["sa"], args["link"])
     return verify(args["in"], args["sa"], args["plain"])
 
 

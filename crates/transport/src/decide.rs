@@ -64,8 +64,9 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     ) -> Decision {
         let association = layer.association;
         // Packets before this one may have moved the window since it was looked at, and with it what the low half means.
+        // What software opened was authenticated under its number, unless there was nothing to authenticate it by.
         let sequence = match finding {
-            Finding::Opened => layer.sequence,
+            Finding::Opened if association.operation == Operation::Ah || layer.sa.has_esp_icv() => layer.sequence,
             _ => association.infer(window, layer.low),
         };
         if let Some(seen) = item.associations.last_mut() {

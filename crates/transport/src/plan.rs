@@ -184,6 +184,7 @@ impl<'a, P: Provider> Stage<'_, P> {
             release_dropped(around, batch);
             self.take(around, batch);
             release_dropped(first, batch);
+            put_in_order(first, around);
             account(around);
         }
         account(first);
@@ -409,6 +410,23 @@ fn release_dropped<P: Provider>(list: &mut ArrayVec<Plan<'_, P>, CHUNK>, batch: 
         }
         !dropped
     });
+}
+
+/// Numbers in the order of the packets, for bundles in both lists: tunnels around some packets and other bundles, which got theirs one list after the other.
+#[cold]
+fn put_in_order<'a, P: Provider>(first: &mut [Plan<'a, P>], around: &mut [Plan<'a, P>]) {
+    let mut at = 0;
+    while let Some(handle) = around.get(at).map(|plan| plan.handle) {
+        at += around[at..].iter().take_while(|plan| plan.handle == handle).count();
+        if !first.iter().any(|plan| plan.handle == handle) {
+            continue;
+        }
+        let mut tasks: ArrayVec<&mut Task<'a, P>, { 2 * CHUNK }> =
+            first.iter_mut().chain(around.iter_mut()).filter(|plan| plan.handle == handle).map(|plan| &mut plan.task).collect();
+        let numbers: ArrayVec<Numbers, { 2 * CHUNK }> = tasks.iter().map(|task| task.numbers).collect();
+        tasks.sort_unstable_by_key(|task| task.place);
+        tasks.into_iter().zip(numbers).for_each(|(task, numbers)| task.numbers = numbers);
+    }
 }
 
 /// Counts for lifetimes what is carried: whole runs.

@@ -289,6 +289,11 @@ impl<P: Provider> Sa<P> {
         self.parameters.offload == OffloadPolicy::Forbid
     }
 
+    /// Whether its ESP has an ICV; without one, nothing but the window says which number a packet has.
+    pub(crate) fn has_esp_icv(&self) -> bool {
+        self.esp.as_ref().is_some_and(|half| half.transform.icv_length() != 0)
+    }
+
     /// Whether dummy packets go between its packets.
     #[inline]
     pub(crate) const fn sends_dummies(&self) -> bool {

@@ -53,7 +53,7 @@ impl<'a, P: Provider> Stage<'_, P> {
         let shape = Shape { length: parsed.total_len(), version: parsed.version(), point: parsed.insertion_point(), part: parsed.fragment().is_part() };
         let room = Room::measure(shape, sa.outer.as_ref(), &sa.layout).ok()?;
         let mut nbl = NetBufferList::new(self.pool.copy_from(model.buffer.as_slice()), model.l3_offset);
-        nbl.timestamp = model.timestamp;
+        (nbl.timestamp, nbl.tag) = (model.timestamp, model.tag);
         nbl.buffer.as_mut_slice()[l3 + shape.point.offset..].fill(0);
         let mark = Mark { work: Work::Software, sa: Some(handle), dummy: true, ..Mark::clear(shape.length) };
         mark.write(&mut nbl);

@@ -5,6 +5,7 @@ mod damage;
 mod drops;
 mod json;
 mod peers;
+mod peers_suites;
 mod round_trip;
 mod sa_convert;
 mod sa_files;

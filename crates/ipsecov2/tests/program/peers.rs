@@ -3,8 +3,8 @@
 //! Where they are not installed the tests say so and pass; with `IPSECOV2_PEERS=required` they fail.
 
 use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 use crate::tool::{Packet, Tool, capture, sa, testdata};
 
@@ -22,18 +22,27 @@ pub(crate) fn tshark(test: &str) -> bool {
     has(test, "tshark", Command::new("tshark").arg("--version").output().is_ok_and(|output| output.status.success()))
 }
 
-fn scapy(test: &str) -> Option<PathBuf> {
+/// The Python that has scapy.
+pub(crate) fn scapy(test: &str) -> Option<PathBuf> {
     let python = std::env::var_os("IPSECOV2_SCAPY_PYTHON").map(PathBuf::from);
     let python = python.filter(|python| Command::new(python).args(["-c", "import scapy, cryptography"]).output().is_ok_and(|output| output.status.success()));
     has(test, "a Python with scapy (IPSECOV2_SCAPY_PYTHON)", python.is_some()).then_some(python).flatten()
 }
 
-fn run_scapy(tool: &Tool, python: &PathBuf, arguments: &[&str]) {
-    let script = testdata("peers/scapy_esp.py");
+/// Runs a script of `testdata/peers`, which succeeds.
+pub(crate) fn run_script(tool: &Tool, python: &Path, script: &str, arguments: &[&str]) {
+    let output = script_output(tool, python, script, arguments);
+    assert!(output.status.success(), "{script} {arguments:?}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+}
+
+pub(crate) fn script_output(tool: &Tool, python: &Path, script: &str, arguments: &[&str]) -> Output {
     let mut command = Command::new(python);
-    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(&script).args(arguments).current_dir(tool.path(""));
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    command.env("PYTHONDONTWRITEBYTECODE", "1").arg(testdata("peers").join(script)).args(arguments).current_dir(tool.path(""));
+    command.output().unwrap()
+}
+
+fn run_scapy(tool: &Tool, python: &Path, arguments: &[&str]) {
+    run_script(tool, python, "scapy_esp.py", arguments);
 }
 
 /// One SA for the captures of this project.
@@ -89,7 +98,7 @@ fn sa_file() -> String {
 }
 
 /// The IP packets of a capture in the order in which they are there, without link headers and padding.
-fn ip_packets(packets: &[Packet]) -> Vec<Vec<u8>> {
+pub(crate) fn ip_packets(packets: &[Packet]) -> Vec<Vec<u8>> {
     let ip = |packet: &Packet| {
         let bytes = &packet.bytes[packet.ip()?..];
         Some(bytes[..packet::ParsedIp::parse(bytes).ok()?.total_len()].to_vec())
