@@ -44,15 +44,15 @@ pub(super) fn check_esp_frame<P: Provider>(
 ) -> Result<Range<usize>, SendFailure> {
     let (packet, portion) = sender.outer(sa, l3_offset, frame)?;
     let ipsec = sender.ipsec_header(sa, &portion, Position::Outer)?;
-    if usize::from(header.esp_header_offset) * 4 != ipsec.offset || header.ah_header_offset != 0 {
+    if usize::from(header.esp_header_offset) * 4 != ipsec.offset() || header.ah_header_offset != 0 {
         return Err(SendFailure::HeaderMismatch);
     }
     let transform = sa.transforms.esp().ok_or(SendFailure::HeaderMismatch)?;
-    let (_, trailer) = check_esp(sa, transform, packet.get(ipsec.offset..).ok_or(SendFailure::Malformed)?)?;
+    let (_, trailer) = check_esp(sa, transform, packet.get(ipsec.offset()..).ok_or(SendFailure::Malformed)?)?;
     if (trailer.next_header, trailer.pad_length) != (header.next_header, header.pad_length) {
         return Err(SendFailure::TrailerMismatch);
     }
-    Ok(l3_offset + ipsec.offset..frame.len())
+    Ok(l3_offset + ipsec.offset()..frame.len())
 }
 
 /// Checks an ESP packet that is to be sealed; returns where its payload is, and its trailer.
@@ -81,7 +81,7 @@ impl<'a, P: Provider> Sender<'a, P> {
         let packet = frame.get(l3_offset..).ok_or(SendFailure::Malformed)?;
         let portion = Portion::parse(packet, |_| sa.in_udp(Position::Outer)).ok_or(SendFailure::Malformed)?;
         // The frame has its final length (OV2-SEND-8): what stood behind the packet would leave in clear.
-        if portion.total_len == packet.len() { Ok((packet, portion)) } else { Err(SendFailure::Lengths) }
+        if portion.total_len() == packet.len() { Ok((packet, portion)) } else { Err(SendFailure::Lengths) }
     }
 
     /// The header that the bundle's packets begin with, where that portion has it.
@@ -99,7 +99,7 @@ impl<'a, P: Provider> Sender<'a, P> {
             return Err(SendFailure::HeaderMismatch);
         }
         // The datagram has its final length, too.
-        if ipsec.end == portion.total_len { Ok(ipsec) } else { Err(SendFailure::Lengths) }
+        if ipsec.end() == portion.total_len() { Ok(ipsec) } else { Err(SendFailure::Lengths) }
     }
 
     /// What is to be done with a frame, after all checks.
@@ -122,7 +122,7 @@ impl<'a, P: Provider> Sender<'a, P> {
             return Err(SendFailure::HeaderMismatch);
         }
         // Only ESP can hide how long the packet in it is (RFC 4303 section 2.7).
-        if portion.total_len != inside.len() && outer.esp.is_none() {
+        if portion.total_len() != inside.len() && outer.esp.is_none() {
             return Err(SendFailure::Lengths);
         }
         // No UDP over UDP (OV2-RECV-7).
@@ -146,8 +146,8 @@ impl<'a, P: Provider> Sender<'a, P> {
         masked: &mut Vec<u8>,
     ) -> Result<(Layer<'a, P>, Protected), SendFailure> {
         let first = self.ipsec_header(sa, portion, position)?;
-        let packet = frame.get(ip..ip + portion.total_len).ok_or(SendFailure::Malformed)?;
-        let (mut at, mut ah) = (first.offset, None);
+        let packet = frame.get(ip..ip + portion.total_len()).ok_or(SendFailure::Malformed)?;
+        let (mut at, mut ah) = (first.offset(), None);
         let mut next_header = IpProtocol::ESP;
         if let Some(transform) = sa.transforms.ah() {
             let view = packet.get(at..).and_then(|bytes| AhPacket::new(bytes).ok()).ok_or(SendFailure::Lengths)?;

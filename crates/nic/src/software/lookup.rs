@@ -53,7 +53,7 @@ impl<'a, P: Provider> Finder<'a, P> {
         if !fits || !sa.takes(position, header.udp_port(), self.ports.adapter()) {
             return Hit::Unfit(sa, CryptoStatus::InvalidProtocol);
         }
-        let ipsec = bytes.get(header.offset..header.end).unwrap_or_default();
+        let ipsec = bytes.get(header.offset()..header.end()).unwrap_or_default();
         let checked = match header.operation() {
             Operation::Esp => check_esp(sa, ipsec),
             Operation::Ah => check_ah(sa, ipsec),
@@ -71,7 +71,7 @@ impl<'a, P: Provider> Finder<'a, P> {
             Operation::Esp => 0,
             Operation::Ah => 4,
         };
-        let spi = Spi::from_be_bytes(*bytes.get(header.offset + at..header.end)?.first_chunk()?);
+        let spi = Spi::from_be_bytes(*bytes.get(header.offset() + at..header.end())?.first_chunk()?);
         if spi.0 == 0 {
             return None;
         }

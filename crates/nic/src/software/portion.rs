@@ -2,6 +2,7 @@
 //!
 //! A packet on the wire is one portion, or the outer of two: the packet inside a tunnel is looked at in the same way.
 
+use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use ndis::{Operation, UdpEspType};
@@ -27,88 +28,108 @@ impl Position {
     }
 }
 
-/// What an IPsec header is, and whether it stands in UDP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(usize)]
-enum HeaderKind {
-    Ah,
-    Esp,
-    EspInUdp,
-}
-
-/// The outermost IPsec header of a portion. Offsets are in bytes from the start of the IP header.
+/// The outermost IPsec header of a portion, in one word, so that it stays in a register: what is put together in memory and copied from there stalls the copy.
 ///
-/// A word each: what is written in smaller pieces than it is copied in stalls the copy.
+/// ```text
+/// bits 0-1: AH, ESP, ESP in UDP   2-19: offset   20-39: end   40-55: destination port of the datagram
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct IpsecHeader {
-    kind: HeaderKind,
-    /// Where it begins.
-    pub(super) offset: usize,
-    /// Where what it heads ends: with the IP packet, or with the UDP datagram that it is in.
-    pub(super) end: usize,
-    /// The datagram's destination port.
-    port: usize,
-}
+pub(super) struct IpsecHeader(NonZeroU64);
 
 impl IpsecHeader {
+    const KIND: u64 = 3;
+    const AH: u64 = 1;
+    const ESP: u64 = 2;
+    const ESP_IN_UDP: u64 = 3;
+    const OFFSET: u32 = 2;
+    const END: u32 = 20;
+    const PORT: u32 = 40;
+
+    /// Offsets are within an IP packet: below 2^17.
+    #[inline(always)]
+    const fn new(kind: u64, offset: usize, end: usize, port: u16) -> Option<Self> {
+        match NonZeroU64::new(kind | (offset as u64) << Self::OFFSET | (end as u64) << Self::END | (port as u64) << Self::PORT) {
+            Some(word) => Some(Self(word)),
+            None => None,
+        }
+    }
+
+    const fn kind(self) -> u64 {
+        self.0.get() & Self::KIND
+    }
+
     /// Which.
     #[inline]
-    pub(super) const fn operation(&self) -> Operation {
-        match self.kind {
-            HeaderKind::Ah => Operation::Ah,
-            HeaderKind::Esp | HeaderKind::EspInUdp => Operation::Esp,
-        }
+    pub(super) const fn operation(self) -> Operation {
+        if self.kind() == Self::AH { Operation::Ah } else { Operation::Esp }
+    }
+
+    /// Where it begins, in bytes from the start of the IP header.
+    #[inline]
+    pub(super) const fn offset(self) -> usize {
+        (self.0.get() >> Self::OFFSET & 0x3_ffff) as usize
+    }
+
+    /// Where what it heads ends, in bytes from the start of the IP header: with the IP packet, or with the UDP datagram that it is in.
+    #[inline]
+    pub(super) const fn end(self) -> usize {
+        (self.0.get() >> Self::END & 0xf_ffff) as usize
     }
 
     /// The destination port, if it is in UDP.
     #[inline]
-    pub(super) const fn udp_port(&self) -> Option<u16> {
-        match self.kind {
-            HeaderKind::EspInUdp => Some(self.port as u16),
-            HeaderKind::Ah | HeaderKind::Esp => None,
-        }
+    pub(super) const fn udp_port(self) -> Option<u16> {
+        if self.kind() == Self::ESP_IN_UDP { Some((self.0.get() >> Self::PORT) as u16) } else { None }
     }
 }
 
-/// What a NIC sees of an IP packet's headers. All of it lies within the bytes. A word each, as in [`IpsecHeader`].
+/// What a NIC sees of an IP packet's headers, in two words. All of it lies within the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Portion {
-    /// Length of the IP packet, in bytes.
-    pub(super) total_len: usize,
     /// The outermost IPsec header, if it can be found.
     pub(super) ipsec: Option<IpsecHeader>,
-    /// [`Self::V6`], [`Self::EXTRAS`], [`Self::FRAGMENT`].
-    traits: usize,
+    /// Bits 0 to 3: [`Self::ALWAYS`], [`Self::V6`], [`Self::EXTRAS`], [`Self::FRAGMENT`]; above them the packet's length.
+    shape: NonZeroU64,
 }
 
 impl Portion {
-    const V6: usize = 1;
-    const EXTRAS: usize = 1 << 1;
-    const FRAGMENT: usize = 1 << 2;
+    const ALWAYS: u64 = 1;
+    const V6: u64 = 1 << 1;
+    const EXTRAS: u64 = 1 << 2;
+    const FRAGMENT: u64 = 1 << 3;
+    const TOTAL_LEN: u32 = 4;
 
     #[inline(always)]
-    const fn new(version: IpVersion, total_len: usize, ipsec: Option<IpsecHeader>, extras: bool, fragment: bool) -> Self {
-        let v6 = if matches!(version, IpVersion::V6) { Self::V6 } else { 0 };
-        let extras = if extras { Self::EXTRAS } else { 0 };
-        Self { total_len, ipsec, traits: v6 | extras | if fragment { Self::FRAGMENT } else { 0 } }
+    fn new(version: IpVersion, total_len: usize, ipsec: Option<IpsecHeader>, extras: bool, fragment: bool) -> Option<Self> {
+        let mut shape = Self::ALWAYS | (total_len as u64) << Self::TOTAL_LEN;
+        for (on, bit) in [(version == IpVersion::V6, Self::V6), (extras, Self::EXTRAS), (fragment, Self::FRAGMENT)] {
+            shape |= if on { bit } else { 0 };
+        }
+        Some(Self { ipsec, shape: NonZeroU64::new(shape)? })
+    }
+
+    /// Length of the IP packet, in bytes.
+    #[inline]
+    pub(super) const fn total_len(self) -> usize {
+        (self.shape.get() >> Self::TOTAL_LEN) as usize
     }
 
     /// IP version.
     #[inline]
-    pub(super) const fn version(&self) -> IpVersion {
-        if self.traits & Self::V6 == 0 { IpVersion::V4 } else { IpVersion::V6 }
+    pub(super) const fn version(self) -> IpVersion {
+        if self.shape.get() & Self::V6 == 0 { IpVersion::V4 } else { IpVersion::V6 }
     }
 
     /// Whether there are IPv4 options, or IPv6 extension headers before the IPsec header.
     #[inline]
-    pub(super) const fn extras(&self) -> bool {
-        self.traits & Self::EXTRAS != 0
+    pub(super) const fn extras(self) -> bool {
+        self.shape.get() & Self::EXTRAS != 0
     }
 
     /// Whether the packet is a fragment; an atomic one (RFC 6946) is none.
     #[inline]
-    pub(super) const fn fragment(&self) -> bool {
-        self.traits & Self::FRAGMENT != 0
+    pub(super) const fn fragment(self) -> bool {
+        self.shape.get() & Self::FRAGMENT != 0
     }
 
     /// Reads the IP packet at the start of `bytes`; `None` if it is malformed or cut. `carries_esp`: whether UDP to that port is to be looked into for ESP.
@@ -126,7 +147,7 @@ impl Portion {
         let packet = Ipv4Packet::new(bytes).ok()?;
         let (offset, total_len, fragment) = (packet.header_len(), packet.total_len(), packet.is_fragment());
         let ipsec = ipsec_header(packet.protocol(), bytes, offset, total_len, fragment, carries_esp);
-        Some(Self::new(IpVersion::V4, total_len, ipsec, offset > IpVersion::V4.header_len(), fragment))
+        Self::new(IpVersion::V4, total_len, ipsec, offset > IpVersion::V4.header_len(), fragment)
     }
 
     #[inline]
@@ -135,7 +156,7 @@ impl Portion {
         let (version, total_len) = (IpVersion::V6, packet.total_len());
         if packet.next_header() == IpProtocol::AH || !packet.next_header().is_ipv6_extension() {
             let ipsec = ipsec_header(packet.next_header(), bytes, version.header_len(), total_len, false, carries_esp);
-            return Some(Self::new(version, total_len, ipsec, false, false));
+            return Self::new(version, total_len, ipsec, false, false);
         }
         Self::parse_v6_chain(bytes, carries_esp)
     }
@@ -149,19 +170,19 @@ impl Portion {
         } else {
             ipsec_header(parsed.protocol(), bytes, parsed.header_len(), parsed.total_len(), fragment, carries_esp)
         };
-        Some(Self::new(IpVersion::V6, parsed.total_len(), ipsec, parsed.has_options_or_extensions(), fragment))
+        Self::new(IpVersion::V6, parsed.total_len(), ipsec, parsed.has_options_or_extensions(), fragment)
     }
 }
 
 #[inline(always)]
 fn ipsec_header(protocol: IpProtocol, bytes: &[u8], offset: usize, end: usize, fragment: bool, carries_esp: impl Fn(u16) -> bool) -> Option<IpsecHeader> {
     let kind = match protocol {
-        IpProtocol::ESP => HeaderKind::Esp,
-        IpProtocol::AH => HeaderKind::Ah,
+        IpProtocol::ESP => IpsecHeader::ESP,
+        IpProtocol::AH => IpsecHeader::AH,
         IpProtocol::UDP if !fragment => return esp_in_udp(bytes.get(offset..end)?, offset, carries_esp),
         _ => return None,
     };
-    Some(IpsecHeader { kind, offset, end, port: 0 })
+    IpsecHeader::new(kind, offset, end, 0)
 }
 
 /// The ESP in a UDP datagram. IKE, keepalives, and what is too short for an SPI, are none (RFC 3948). The checksum is not looked at (RFC 6935).
@@ -172,12 +193,7 @@ fn esp_in_udp(datagram: &[u8], offset: usize, carries_esp: impl Fn(u16) -> bool)
         return None;
     }
     let spi = udp.payload().first_chunk::<4>()?;
-    (*spi != NON_ESP_MARKER).then(|| IpsecHeader {
-        kind: HeaderKind::EspInUdp,
-        offset: offset + UDP_HEADER_LEN,
-        end: offset + udp.total_len(),
-        port: usize::from(port),
-    })
+    if *spi == NON_ESP_MARKER { None } else { IpsecHeader::new(IpsecHeader::ESP_IN_UDP, offset + UDP_HEADER_LEN, offset + udp.total_len(), port) }
 }
 
 /// The local UDP ports that are looked into for ESP: the adapter's, and those that single bundles brought.
@@ -237,6 +253,24 @@ mod tests {
     }
 
     #[test]
+    fn the_words_hold_the_longest_packets() {
+        for (kind, offset, end, port) in
+            [(IpsecHeader::AH, 40, 65_575, 0), (IpsecHeader::ESP, 32_808, 65_575, 0), (IpsecHeader::ESP_IN_UDP, 28, 65_535, u16::MAX)]
+        {
+            let header = IpsecHeader::new(kind, offset, end, port).unwrap();
+            let udp_port = (kind == IpsecHeader::ESP_IN_UDP).then_some(port);
+            let operation = if kind == IpsecHeader::AH { Operation::Ah } else { Operation::Esp };
+            assert_eq!((header.operation(), header.offset(), header.end(), header.udp_port()), (operation, offset, end, udp_port));
+            for bits in 0..8 {
+                let (v6, extras, fragment) = (bits & 1 != 0, bits & 2 != 0, bits & 4 != 0);
+                let portion = Portion::new(if v6 { IpVersion::V6 } else { IpVersion::V4 }, end, Some(header), extras, fragment).unwrap();
+                assert_eq!((portion.total_len(), portion.version() == IpVersion::V6, portion.extras(), portion.fragment()), (end, v6, extras, fragment));
+            }
+        }
+        assert_eq!(size_of::<Option<Portion>>(), 16);
+    }
+
+    #[test]
     fn types_and_positions() {
         use UdpEspType::{Transport, TransportOverUdpTunnel, Tunnel, UdpTransportOverTunnel};
         for (kind, outer, inner) in [
@@ -261,7 +295,7 @@ mod tests {
         };
         let header = |bytes: &[u8]| Portion::parse(bytes, |port| port == 4500).unwrap().ipsec;
         let found = header(&packet(&[0, 0, 0, 1, 2, 3, 4, 5])).unwrap();
-        assert_eq!((found.operation(), found.offset, found.end, found.udp_port()), (Operation::Esp, 28, 36, Some(4500)));
+        assert_eq!((found.operation(), found.offset(), found.end(), found.udp_port()), (Operation::Esp, 28, 36, Some(4500)));
         for payload in [&[][..], &[0xff], &[1, 2, 3], &[0, 0, 0, 0], &[0, 0, 0, 0, 1, 1, 1, 1]] {
             assert_eq!(header(&packet(payload)), None, "{payload:?}");
         }
@@ -271,7 +305,7 @@ mod tests {
         // What follows the datagram is not in it; a datagram longer than its packet is none.
         let mut short = packet(&[1; 8]);
         short[25] = 12;
-        assert_eq!(header(&short).unwrap().end, 32);
+        assert_eq!(header(&short).unwrap().end(), 32);
         short[25] = 17;
         assert_eq!(header(&short), None);
     }
