@@ -109,6 +109,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         }
     }
 
+    #[inline]
     fn find_in(&self, parsed: &ParsedIp, frame: &[u8], l3: usize, operation: Operation) -> Found<'a, P> {
         let fragment = parsed.fragment();
         if fragment == FragmentState::Later {

@@ -80,7 +80,8 @@ pub(crate) struct Sa<P: Provider> {
     pub(crate) mode: Mode,
     pub(crate) outbound: bool,
     pub(crate) esp: Option<Half<EspSa<P>>>,
-    pub(crate) ah: Option<Half<AhSa<P>>>,
+    /// In a place of its own: most bundles have none, and every slot of the table has room for the rest.
+    pub(crate) ah: Option<Box<Half<AhSa<P>>>>,
     /// What it puts around packets.
     pub(crate) layout: Layout,
     /// Outbound tunnel: the header that goes around.
@@ -109,7 +110,7 @@ impl<P: Provider> Sa<P> {
         check(&parameters, inside)?;
         let esp = esp_half(provider, &parameters)?;
         let ah = ah_half(provider, &parameters)?;
-        let layout = layout(&parameters, esp.as_ref(), ah.as_ref());
+        let layout = layout(&parameters, esp.as_ref(), ah.as_deref());
         let outbound = parameters.direction == Direction::Outbound;
         let outer = (outbound && parameters.mode == Mode::Tunnel).then(|| OuterHeader::new(parameters.source, parameters.destination, layout.protocol()));
         Ok(Self {
@@ -327,7 +328,7 @@ fn esp_half<P: Provider>(provider: &P, parameters: &SaParameters) -> Result<Opti
     Ok(Some(Half { transform, association: numbers(parameters, association)? }))
 }
 
-fn ah_half<P: Provider>(provider: &P, parameters: &SaParameters) -> Result<Option<Half<AhSa<P>>>, SaError> {
+fn ah_half<P: Provider>(provider: &P, parameters: &SaParameters) -> Result<Option<Box<Half<AhSa<P>>>>, SaError> {
     let Some(association) = parameters.associations.iter().find(|association| association.operation == Operation::Ah) else { return Ok(None) };
     let transform = AhSa::new(
         provider,
@@ -339,7 +340,7 @@ fn ah_half<P: Provider>(provider: &P, parameters: &SaParameters) -> Result<Optio
         },
     );
     let transform = transform.map_err(|error| SaError::Algorithm { name: parameters.name.clone(), error })?;
-    Ok(Some(Half { transform, association: numbers(parameters, association)? }))
+    Ok(Some(Box::new(Half { transform, association: numbers(parameters, association)? })))
 }
 
 fn numbers(parameters: &SaParameters, association: &AssociationParameters) -> Result<Association, SaError> {
