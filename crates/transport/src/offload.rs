@@ -11,7 +11,7 @@ use ndis::{
     AddSaEntry, BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, NotCovered, Offload,
     OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
 };
-use packet::{FragmentState, IpVersion, Medium, ParsedIp};
+use packet::{IpVersion, Medium, ParsedIp};
 use sa_table::{Handle, SaTable};
 
 use crate::parameters::Mode;
@@ -152,7 +152,7 @@ impl PacketCapabilities {
         parsed.insertion_point().offset == parsed.version().header_len()
             || match parsed.version() {
                 IpVersion::V4 => self.ipv4_options.load(Ordering::Relaxed),
-                IpVersion::V6 => self.ipv6_extension_headers.load(Ordering::Relaxed) && parsed.fragment() == FragmentState::None,
+                IpVersion::V6 => self.ipv6_extension_headers.load(Ordering::Relaxed),
             }
     }
 }
