@@ -55,6 +55,14 @@ impl Ipsec {
     }
 }
 
+impl Ipsec {
+    /// What came in: all of it, and what was dropped for this reason.
+    pub(crate) fn received(&self, reason: DropReason) -> [usize; 2] {
+        let counts = self.host.transport().inbound();
+        [counts.seen, counts.dropped_for(reason)].map(|count| count.packets as usize)
+    }
+}
+
 impl Gateway for Ipsec {
     fn send(&mut self, now: Time, frame: &[u8], wire: &mut Vec<Vec<u8>>) {
         let (mut frames, mut out) = (vec![Frame::new(self.host.pool().copy_from(frame))], FrameBatch::new());
@@ -146,6 +154,50 @@ fn take(frames: &FrameBatch, to: &mut Vec<Vec<u8>>) {
     to.extend(frames.iter().map(|frame| frame.buffer.as_slice().to_vec()));
 }
 
+/// Stands between a host and the wire, both ways, and adds to every frame another.
+pub(crate) struct Meddler {
+    pub(crate) ipsec: Ipsec,
+    /// The other comes first, with its last byte damaged; otherwise it comes after and is the same.
+    pub(crate) damages: bool,
+}
+
+impl Meddler {
+    fn meddle(&self, frame: Vec<u8>) -> [Vec<u8>; 2] {
+        let mut other = frame.clone();
+        if !self.damages {
+            return [frame, other];
+        }
+        *other.last_mut().unwrap() ^= 1;
+        [other, frame]
+    }
+}
+
+impl Gateway for Meddler {
+    fn send(&mut self, now: Time, frame: &[u8], wire: &mut Vec<Vec<u8>>) {
+        let mut good = Vec::new();
+        self.ipsec.send(now, frame, &mut good);
+        wire.extend(good.into_iter().flat_map(|frame| self.meddle(frame)));
+    }
+
+    fn receive(&mut self, now: Time, frame: &[u8], clear: &mut Vec<Vec<u8>>) {
+        for frame in self.meddle(frame.to_vec()) {
+            self.ipsec.receive(now, &frame, clear);
+        }
+    }
+
+    fn service(&mut self, now: Time, wire: &mut Vec<Vec<u8>>) {
+        self.ipsec.service(now, wire);
+    }
+
+    fn dummies(&self) -> usize {
+        0
+    }
+
+    fn complaints(&self, _: &Case) -> Vec<String> {
+        self.ipsec.refused.iter().cloned().collect()
+    }
+}
+
 /// Lets everything through as it is, both ways.
 pub(crate) struct Forward;
 
@@ -201,7 +253,9 @@ pub(crate) struct Outcome {
     pub(crate) protected: [usize; 2],
     /// Frames with legible payload although it is encrypted, ours and the guest's.
     pub(crate) legible: [usize; 2],
-    /// Counters of the guest's errors that have grown, states that carried nothing or not what was on the wire.
+    /// The guest's counters of errors that have grown, and by how much.
+    pub(crate) guest_errors: BTreeMap<String, u64>,
+    /// The same in words, and states that carried nothing or not what was on the wire.
     pub(crate) guest_complaints: Vec<String>,
     /// The gateway's.
     pub(crate) complaints: Vec<String>,
@@ -364,6 +418,7 @@ impl Exchange<'_> {
             let before = self.errors.get(&name).copied().unwrap_or(0);
             if before != count {
                 self.outcome.guest_complaints.push(format!("{name}: {before} -> {count}"));
+                self.outcome.guest_errors.insert(name, count.saturating_sub(before));
             }
         }
         self.outcome.guest_complaints.extend(state_complaints(states, self.case, carried));

@@ -17,10 +17,10 @@ use std::time::{Duration, Instant};
 
 use ipsec::{AesKeySize, Authentication, Encryption};
 use packet::IpVersion;
-use transport::{Mode, TrafficFlow};
+use transport::{DropReason, Mode, TrafficFlow};
 
 use crate::case::{Bundle, Case, Suite};
-use crate::exchange::{Forward, Gateway, Ipsec, Swallow};
+use crate::exchange::{Forward, Gateway, Ipsec, Meddler, Swallow};
 use crate::guest::Guest;
 use crate::wire::Dress;
 
@@ -275,6 +275,26 @@ fn packets_with_options_and_extension_headers() {
     // Linux covers a fragment header in front of AH, RFC 4302 (appendix A2) does not.
     let cases = cases.filter(|case| case.dress != Dress::Atomic || case.transport.is_none_or(|bundle| bundle.ah.is_none()));
     judge("packets_with_options_and_extension_headers", cases);
+}
+
+/// Every frame comes twice, or damaged first: both sides refuse that one and take the other.
+#[test]
+fn replayed_and_damaged_frames_are_refused() {
+    let Some(mut guest) = guest("replayed_and_damaged_frames_are_refused") else { return };
+    let guest = guest.as_mut().unwrap();
+    let bundles =
+        [Bundle::esp(GCM), Bundle::esp(CBC), Bundle::ah(Authentication::HmacSha256), Bundle::ah_esp(Authentication::HmacSha1, CBC), Bundle::esp_in_udp(GCM)];
+    for case in bundles.into_iter().flat_map(everywhere) {
+        for (damages, error, reason) in [(false, "XfrmInStateSeqError", DropReason::Replayed), (true, "XfrmInStateProtoError", DropReason::AuthFailed)] {
+            let mut meddler = Meddler { ipsec: Ipsec::new(&case, guest.now()), damages };
+            let outcome = exchange::run(guest, &case, &mut meddler);
+            assert!(outcome.unanswered.is_empty() && outcome.guest_unanswered.is_none() && outcome.complaints.is_empty(), "{}: {outcome:?}", case.name);
+            let [ours, guests] = outcome.protected;
+            assert!(ours >= 40 && guests >= 20, "{}: {outcome:?}", case.name);
+            assert_eq!(outcome.guest_errors.into_iter().collect::<Vec<_>>(), [(error.to_owned(), ours as u64 / 2)], "{}", case.name);
+            assert_eq!(meddler.ipsec.received(reason), [2 * guests, guests], "{}", case.name);
+        }
+    }
 }
 
 /// A gateway that protects nothing must not get past these tests.
