@@ -146,8 +146,6 @@ pub(crate) struct Case {
     pub(crate) align4: bool,
     /// Padding and dummy packets of this side.
     pub(crate) traffic_flow: TrafficFlow,
-    /// The contract has no word for it, so that the transport does at least a part itself.
-    pub(crate) software: bool,
     /// What is in the packets that this side sends besides.
     pub(crate) dress: Dress,
     /// What the guest's have: options of its program.
@@ -193,7 +191,6 @@ impl Case {
             ike: false,
             align4: false,
             traffic_flow: TrafficFlow::NONE,
-            software: false,
             dress: Dress::Plain,
             guest_dress: "",
             sizes: &[0, 1, 56, 1000, 1300],
