@@ -1,0 +1,189 @@
+//! One block a vector: AES-NI and PCLMULQDQ (Westmere and later; the Zen family from the first).
+
+use core::arch::x86_64::{
+    __m128i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_and_si128, _mm_andnot_si128, _mm_clmulepi64_si128, _mm_insert_epi32, _mm_loadu_si128, _mm_set1_epi64x,
+    _mm_setzero_si128, _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_storeu_si128, _mm_xor_si128,
+};
+
+use crate::batch::Backend;
+use crate::gcm;
+use crate::gmac::{self, Message};
+use crate::key::Key;
+use crate::packet::{Block, Packet, Tags};
+use crate::simd::Simd;
+
+use super::Schedule;
+use super::partial::{KEEP, load_up_to_16, store_up_to_16};
+
+/// Vectors, and so blocks, in a chunk.
+const CHUNK: usize = 8;
+
+/// Proof that the processor has AES-NI, PCLMULQDQ, SSSE3 and SSE4.1.
+#[derive(Clone, Copy)]
+pub(crate) struct AesNi(());
+
+impl AesNi {
+    /// `None` if the processor lacks something.
+    pub(crate) fn detect() -> Option<Self> {
+        super::base_detected().then_some(Self(()))
+    }
+}
+
+impl Backend for AesNi {
+    type Schedule = Schedule;
+
+    #[inline(always)]
+    fn schedule(key: &Key) -> Option<(&Schedule, usize)> {
+        super::schedule(key)
+    }
+
+    fn seal(self, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
+        // SAFETY: the token is proof of the instructions.
+        unsafe { seal(self, packets, tags) }
+    }
+
+    fn open(self, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
+        // SAFETY: the token is proof of the instructions.
+        unsafe { open(self, packets, tags) }
+    }
+
+    fn authenticate(self, messages: &[Message<'_, Schedule>], tags: &mut Tags) {
+        // SAFETY: the token is proof of the instructions.
+        unsafe { authenticate(self, messages, tags) }
+    }
+}
+
+#[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
+fn seal(token: AesNi, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
+    gcm::run::<_, false, CHUNK>(token, packets, tags);
+}
+
+#[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
+fn open(token: AesNi, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
+    gcm::run::<_, true, CHUNK>(token, packets, tags);
+}
+
+#[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
+fn authenticate(token: AesNi, messages: &[Message<'_, Schedule>], tags: &mut Tags) {
+    gmac::run::<_, CHUNK>(token, messages, tags);
+}
+
+// Every intrinsic below needs one of the instruction sets that `AesNi` is proof of; nothing else is asked of the caller,
+// except where a pointer is involved.
+impl Simd for AesNi {
+    type V = __m128i;
+    /// Beginning and end, in bytes.
+    type Mask = (usize, usize);
+    const LANES: usize = 1;
+
+    #[inline(always)]
+    fn zero(self) -> __m128i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm_setzero_si128() }
+    }
+
+    #[inline(always)]
+    fn broadcast(self, block: &Block) -> __m128i {
+        // SAFETY: the reference is valid for 16 bytes.
+        unsafe { _mm_loadu_si128(block.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn splat(self, word: u64) -> __m128i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm_set1_epi64x(word.cast_signed()) }
+    }
+
+    #[inline(always)]
+    fn counter(self, word: u32) -> __m128i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm_insert_epi32::<3>(self.zero(), word.cast_signed()) }
+    }
+
+    #[inline(always)]
+    unsafe fn load(self, from: *const u8) -> __m128i {
+        // SAFETY: the caller's promise.
+        unsafe { _mm_loadu_si128(from.cast()) }
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u8, vector: __m128i) {
+        // SAFETY: the caller's promise.
+        unsafe { _mm_storeu_si128(to.cast(), vector) }
+    }
+
+    #[inline(always)]
+    fn mask(self, low: usize, high: usize) -> (usize, usize) {
+        (low, high)
+    }
+
+    #[inline(always)]
+    unsafe fn load_masked(self, from: *const u8, (low, high): (usize, usize)) -> __m128i {
+        // SAFETY: the caller's promise; `low` is 0, or 16 as is `high`.
+        unsafe { load_up_to_16(from, high - low) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_masked(self, to: *mut u8, (low, high): (usize, usize), vector: __m128i) {
+        // SAFETY: the caller's promise; `low` is 0, or 16 as is `high`.
+        unsafe { store_up_to_16(to, high - low, vector) };
+    }
+
+    #[inline(always)]
+    fn keep(self, (low, high): (usize, usize), vector: __m128i) -> __m128i {
+        // SAFETY: 64 bytes of table, and `high` is at most 16.
+        let before_high = unsafe { self.load(KEEP.as_ptr().wrapping_add(32 - high)) };
+        // SAFETY: 64 bytes of table, and `low` is at most 16.
+        let before_low = unsafe { self.load(KEEP.as_ptr().wrapping_add(32 - low)) };
+        // SAFETY: the token is proof of the instruction.
+        let mask = unsafe { _mm_andnot_si128(before_low, before_high) };
+        // SAFETY: as above.
+        unsafe { _mm_and_si128(mask, vector) }
+    }
+
+    #[inline(always)]
+    fn merge(self, background: __m128i, mask: (usize, usize), vector: __m128i) -> __m128i {
+        self.xor(background, self.keep(mask, vector))
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m128i, b: __m128i) -> __m128i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm_xor_si128(a, b) }
+    }
+
+    #[inline(always)]
+    fn aes(self, state: __m128i, key: __m128i) -> __m128i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm_aesenc_si128(state, key) }
+    }
+
+    #[inline(always)]
+    fn aes_last(self, state: __m128i, key: __m128i) -> __m128i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm_aesenclast_si128(state, key) }
+    }
+
+    #[inline(always)]
+    fn multiply<const HALVES: i32>(self, a: __m128i, b: __m128i) -> __m128i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm_clmulepi64_si128::<HALVES>(a, b) }
+    }
+
+    #[inline(always)]
+    fn swap_halves(self, vector: __m128i) -> __m128i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm_shuffle_epi32::<0x4e>(vector) }
+    }
+
+    #[inline(always)]
+    fn shuffle(self, vector: __m128i, control: __m128i) -> __m128i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm_shuffle_epi8(vector, control) }
+    }
+
+    #[inline(always)]
+    fn fold(self, [a, _, _, _]: &[__m128i; 4]) -> __m128i {
+        *a
+    }
+}

@@ -1,0 +1,202 @@
+//! A key as all x86 paths use it: AES's round keys and the powers of H.
+
+use core::arch::x86_64::{
+    __m128i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128, _mm_clmulepi64_si128, _mm_cvtsi128_si32, _mm_loadu_si128, _mm_set1_epi32,
+    _mm_setzero_si128, _mm_shuffle_epi32, _mm_xor_si128,
+};
+
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::gcm::POLYNOMIAL;
+use crate::packet::Block;
+use crate::simd::Simd;
+
+/// Powers of H that are kept: five vectors of four blocks, and H itself.
+const POWERS: usize = 21;
+
+/// Round keys and powers of H, in the order in which they make a short packet touch few cache lines of 64 bytes: the highest powers
+/// come first, H and what is not secret share a line, round keys follow. A packet of 64 bytes under AES-128 needs six lines that lie
+/// one after the other.
+#[repr(C, align(64))]
+pub(crate) struct Schedule {
+    /// H^21 to H^1, byte-reversed, times x^-1.
+    powers: [Block; POWERS],
+    rounds: Rounds,
+    icv_length: u8,
+    /// Loads of the last powers reach here. What they get is multiplied with zero.
+    pad: [u8; 46],
+    round_keys: [Block; 15],
+}
+
+/// Rounds of AES (FIPS 197 section 5, table 3).
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Rounds {
+    Ten = 10,
+    Twelve = 12,
+    Fourteen = 14,
+}
+
+impl Schedule {
+    /// Expands a key of 16, 24 or 32 bytes; `None` for any other length, or where the processor has no AES instructions.
+    pub(crate) fn new(key: &[u8], icv_length: u8) -> Option<Self> {
+        let rounds = match key.len() {
+            16 => Rounds::Ten,
+            24 => Rounds::Twelve,
+            32 => Rounds::Fourteen,
+            _ => return None,
+        };
+        if !super::base_detected() {
+            return None;
+        }
+        let mut schedule = Self { powers: [[0; 16]; POWERS], rounds, icv_length, pad: [0; 46], round_keys: [[0; 16]; 15] };
+        // SAFETY: the processor has the instructions, as was just asked.
+        unsafe { schedule.expand(key) };
+        // SAFETY: as above.
+        unsafe { schedule.raise() };
+        Some(schedule)
+    }
+
+    #[inline(always)]
+    pub(crate) fn icv_length(&self) -> usize {
+        self.icv_length as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn rounds(&self) -> usize {
+        self.rounds as usize
+    }
+
+    /// Round key `round`, at most 14.
+    #[inline(always)]
+    pub(crate) fn round_key(&self, round: usize) -> &Block {
+        &self.round_keys[round]
+    }
+
+    /// The keys of the nine rounds before the last; there are `more` before them, and the first.
+    #[inline(always)]
+    pub(crate) fn nine_keys(&self, more: usize) -> &[Block; 9] {
+        match more {
+            0 => keys_from::<1>(&self.round_keys),
+            2 => keys_from::<3>(&self.round_keys),
+            _ => keys_from::<5>(&self.round_keys),
+        }
+    }
+
+    /// The key of the last round.
+    #[inline(always)]
+    pub(crate) fn last_key(&self) -> &Block {
+        &self.round_keys[self.rounds()]
+    }
+
+    /// H to the power of `exponent`, 1 to 21.
+    #[inline(always)]
+    pub(crate) fn power(&self, exponent: usize) -> &Block {
+        &self.powers[POWERS - exponent]
+    }
+
+    /// A vector of descending powers, beginning with `exponent`, 1 to 21. After the first there is something else that is not secret.
+    #[inline(always)]
+    pub(crate) fn powers_from<S: Simd>(&self, s: S, exponent: usize) -> S::V {
+        assert!(exponent.wrapping_sub(1) < POWERS, "there is no such power");
+        let first = core::ptr::from_ref(self).cast::<u8>().wrapping_add(16 * (POWERS - exponent));
+        // SAFETY: a vector is at most 64 bytes; from the last power on, the 16 bytes of that power and the 48 up to `pad`'s end are as many.
+        unsafe { s.load(first) }
+    }
+
+    /// FIPS 197 section 5.2, algorithm 2, word by word.
+    #[target_feature(enable = "aes,sse2")]
+    fn expand(&mut self, key: &[u8]) {
+        let mut words = Zeroizing::new([0_u32; 60]);
+        let in_key = key.len() / 4;
+        for (word, bytes) in words.iter_mut().zip(key.as_chunks::<4>().0) {
+            *word = u32::from_le_bytes(*bytes);
+        }
+        let mut constant = 1_u32;
+        for i in in_key..4 * (self.rounds() + 1) {
+            let mut word = words[i - 1];
+            if i % in_key == 0 {
+                word = substitute(word).rotate_right(8) ^ constant;
+                constant = (constant << 1) ^ (if constant & 0x80 != 0 { 0x11b } else { 0 });
+            } else if in_key > 6 && i % in_key == 4 {
+                word = substitute(word);
+            }
+            words[i] = words[i - in_key] ^ word;
+        }
+        for (block, words) in self.round_keys.iter_mut().zip(words.as_chunks::<4>().0) {
+            for (bytes, word) in block.as_chunks_mut::<4>().0.iter_mut().zip(words) {
+                *bytes = word.to_le_bytes();
+            }
+        }
+    }
+
+    /// H is the encrypted block of zero (NIST SP 800-38D section 7.1 step 1); its powers.
+    #[target_feature(enable = "aes,pclmulqdq,sse2")]
+    fn raise(&mut self) {
+        let mut h = _mm_xor_si128(_mm_setzero_si128(), load(self.round_key(0)));
+        for round in 1..self.rounds() {
+            h = _mm_aesenc_si128(h, load(self.round_key(round)));
+        }
+        h = _mm_aesenclast_si128(h, load(self.round_key(self.rounds())));
+        let mut bytes = Zeroizing::new([0; 16]);
+        store(&mut bytes, h);
+        // Times x^-1: a shift towards higher bits; the bit that falls out, the coefficient of x^0, is x^-1 in the field.
+        let mut number = u128::from_be_bytes(*bytes);
+        let fallen_out = (number >> 127).wrapping_neg();
+        number = (number << 1) ^ (fallen_out & u128::from_le_bytes(POLYNOMIAL));
+        *bytes = number.to_le_bytes();
+        number.zeroize();
+        let first = load(&bytes);
+        let mut power = first;
+        for place in self.powers.iter_mut().rev() {
+            store(place, power);
+            power = multiply(power, first);
+        }
+    }
+}
+
+impl Drop for Schedule {
+    fn drop(&mut self) {
+        self.powers.zeroize();
+        self.round_keys.zeroize();
+    }
+}
+
+#[inline(always)]
+fn keys_from<const FIRST: usize>(keys: &[Block; 15]) -> &[Block; 9] {
+    let (_, rest) = keys.split_at(FIRST);
+    rest.first_chunk().expect("there are 14 keys after the first, and at most 4 are left out")
+}
+
+/// SubWord (FIPS 197 section 5.2).
+#[target_feature(enable = "aes,sse2")]
+fn substitute(word: u32) -> u32 {
+    let all = _mm_set1_epi32(word.cast_signed());
+    _mm_cvtsi128_si32(_mm_aeskeygenassist_si128::<0>(all)).cast_unsigned()
+}
+
+/// Product in the field; see [`crate::gcm`].
+#[target_feature(enable = "pclmulqdq,sse2")]
+fn multiply(a: __m128i, b: __m128i) -> __m128i {
+    let polynomial = load(&POLYNOMIAL);
+    let low = _mm_clmulepi64_si128::<0x00>(a, b);
+    let middle = _mm_xor_si128(_mm_clmulepi64_si128::<0x01>(a, b), _mm_clmulepi64_si128::<0x10>(a, b));
+    let high = _mm_clmulepi64_si128::<0x11>(a, b);
+    let fold = |from: __m128i, to: __m128i| {
+        let swapped = _mm_shuffle_epi32::<0x4e>(from);
+        _mm_xor_si128(to, _mm_xor_si128(swapped, _mm_clmulepi64_si128::<0x01>(polynomial, from)))
+    };
+    fold(fold(low, middle), high)
+}
+
+#[target_feature(enable = "sse2")]
+fn load(block: &Block) -> __m128i {
+    // SAFETY: the reference is valid for 16 bytes.
+    unsafe { _mm_loadu_si128(block.as_ptr().cast()) }
+}
+
+#[target_feature(enable = "sse2")]
+fn store(block: &mut Block, vector: __m128i) {
+    // SAFETY: the reference is valid for 16 bytes.
+    unsafe { core::arch::x86_64::_mm_storeu_si128(block.as_mut_ptr().cast(), vector) }
+}
