@@ -53,6 +53,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         again
     }
 
+    #[inline(always)]
     fn decide(
         &mut self,
         item: &mut Item<'a, P>,
@@ -78,6 +79,8 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             Finding::Forged => return Decision::Drop(DropReason::AuthFailed),
             // The NIC may have taken the number for another: not told yet of the wrap of the low half, or behind.
             Finding::NicRefused(_) if association.extended && (sequence >> 32) as u32 != association.nic.high() => return Decision::Open(sequence),
+            // What is authentic and malformed is old first, as in software.
+            Finding::NicRefused(DropReason::Malformed) => return Decision::Drop(replay_drop(window.check(sequence)).unwrap_or(DropReason::Malformed)),
             Finding::NicRefused(reason) => return Decision::Drop(reason),
             Finding::Opened | Finding::NicOpened => {}
         }
@@ -102,6 +105,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         off.map_or_else(Decision::Drop, |()| Decision::Off)
     }
 
+    #[inline(always)]
     fn take_esp_off(
         &mut self,
         item: &Item<'a, P>,

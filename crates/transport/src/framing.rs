@@ -183,6 +183,8 @@ impl Room {
 ///
 /// # Errors
 /// [`DropReason::TooBig`] if `room` is not this packet's.
+// Inlined, so that what it returns goes from registers to where it is wanted.
+#[inline(always)]
 pub(crate) fn encapsulate(
     buffer: &mut Buffer,
     l3: usize,

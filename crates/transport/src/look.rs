@@ -109,7 +109,8 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         }
     }
 
-    #[inline]
+    // These are inlined whole: a result of many fields that is handed back and copied stalls on its own stores.
+    #[inline(always)]
     fn find_in(&self, parsed: &ParsedIp, frame: &[u8], l3: usize, operation: Operation) -> Found<'a, P> {
         let fragment = parsed.fragment();
         if fragment == FragmentState::Later {
@@ -163,7 +164,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
 
     /// Among the SAs of a packet's destination and source the one whose packets begin with such a header; otherwise one that has the SPI, and whose packets
     /// have other headers (OV2-RECV-3).
-    #[inline]
+    #[inline(always)]
     fn search(&self, parsed: &ParsedIp, spi: Spi, operation: Operation, udp: bool) -> Search<'a, P> {
         let mut wrong = Search::None;
         for (handle, sa) in self.guard.find(&key(spi, parsed.dst())) {
@@ -182,6 +183,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     }
 
     /// What is to be done with a header whose SA is known.
+    #[inline(always)]
     fn layer(&mut self, item: &mut Item<'a, P>, frame: &[u8], parsed: &ParsedIp, hit: &Hit<'a, P>, locked: &mut Locked<'a>) -> Step<'a, P> {
         let &Hit { handle, sa, operation, low, from, at, end } = hit;
         let wrong = Step::End(Verdict::Dropped(DropReason::InvalidProtocol));
@@ -231,6 +233,7 @@ fn esp_of<'a, P: Provider>(handle: Handle, sa: &'a Sa<P>, parsed: &ParsedIp, fra
 
 /// Whether what begins with a header can be one of the SA's at all: it is not looked at further if it is too short, if the AH has another algorithm's length
 /// or if an AH does not have its ESP behind it.
+#[inline]
 fn check_shape<P: Provider>(sa: &Sa<P>, operation: Operation, header: &[u8]) -> Result<(), DropReason> {
     match (operation, &sa.esp, &sa.ah) {
         (Operation::Esp, Some(half), _) => half.transform.text(header.len()).map(|_| ()).map_err(|_| DropReason::Malformed),

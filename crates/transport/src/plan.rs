@@ -116,7 +116,7 @@ impl<'a, P: Provider> Stage<'_, P> {
     }
 
     /// Notes the one bundle that goes around a packet.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn plan_one(&mut self, nbl: &mut NetBufferList, plan: Plan<'a, P>, plans: &mut Plans<'a, P>) -> Result<(), DropReason> {
         if !plan.room.fits(None, &nbl.buffer) {
             self.more_room(nbl, &plan, None)?;
@@ -191,7 +191,7 @@ impl<'a, P: Provider> Stage<'_, P> {
     }
 
     /// Whether a bundle's life is not over; counts the packet where its limits need that.
-    #[inline]
+    #[inline(always)]
     fn admit(&mut self, plan: &Plan<'a, P>, batch: &mut NblBatch) -> bool {
         let Plan { handle, ref task, .. } = *plan;
         let refused = match task.sa.lifetime.admit(plan.room.length() as u64, self.now) {
@@ -438,7 +438,7 @@ fn account<P: Provider>(list: &[Plan<'_, P>]) {
 }
 
 /// Puts a plan's headers around its packet; whether that went well.
-#[inline]
+#[inline(always)]
 fn put_around<P: Provider>(plan: &mut Plan<'_, P>, nbl: &mut NetBufferList) -> bool {
     let (sa, l3) = (plan.task.sa, usize::from(nbl.l3_offset));
     match encapsulate(&mut nbl.buffer, l3, sa.outer.as_ref(), &sa.layout, &plan.room, plan.task.numbers, plan.dummy) {

@@ -345,3 +345,18 @@ fn packets_of_nothing_are_protected_sent_again_and_delivered() {
         }
     }
 }
+
+/// An authentic packet that announces another header than it has is told as old if it is, whoever finds out.
+#[test]
+fn what_is_old_and_malformed_is_old() {
+    for headers in Headers::ALL {
+        let bundle = Bundle::of(IN, Mode::Tunnel, headers, 0x1001);
+        let disagrees = |number| bundle.protect_payload(bundle.source, bundle.destination, &[0x60; 40], 4, number, number);
+        for offload in [false, true] {
+            let mut host = Host::full(offload);
+            host.put(&bundle);
+            let wire = [bundle.protect(&inner(1), 100, 100), disagrees(100), disagrees(7), disagrees(101)];
+            assert_eq!(host.receive(&wire).words(), ["delivered", "replayed", "too-old", "malformed"], "{headers:?} offload {offload}");
+        }
+    }
+}
