@@ -116,8 +116,8 @@ pub(crate) fn run<S: Simd, const OPEN: bool, const N: usize>(s: S, packets: &mut
         if vectors <= SHORT
             && S::LANES > 1
             && (group.filled + usize::from(ending.is_some())).is_multiple_of(S::LANES)
-            && let Some((short, after)) = rest.split_at_checked(S::LANES)
-            && alike::<S>(short, vectors)
+            && let Some((short, after)) = rest.split_at_checked(alike::<S>(rest, vectors))
+            && !short.is_empty()
         {
             if let Some(ending) = ending.take() {
                 group.add(s, &ending.multiply(s, &x));
@@ -160,37 +160,51 @@ pub(crate) fn run<S: Simd, const OPEN: bool, const N: usize>(s: S, packets: &mut
     group.finish(s);
 }
 
-/// Short packets that make a group of their own, two of them in step; their keys are of `ROUNDS` rounds.
+/// Short packets that make whole groups, two of them in step; their keys are of `ROUNDS` rounds. While two are being encrypted, GHASH
+/// takes in the two before.
 #[inline(always)]
 fn short_ones<S: Simd, const OPEN: bool, const N: usize, const ROUNDS: usize>(s: S, packets: &[Packet<'_, Schedule>], group: &mut Group<'_, S>) {
-    let mut sums = GroupSums::new(s);
-    for (i, pair) in packets.as_chunks::<2>().0.iter().enumerate() {
-        let [one, other] = two::<S, OPEN, N, ROUNDS>(s, pair);
-        sums.set(2 * i, one);
-        sums.set(2 * i + 1, other);
+    let (pairs, _) = packets.as_chunks::<2>();
+    let Some((mut before, after)) = pairs.split_first() else { return };
+    let mut streams = two_streams::<S, N, ROUNDS>(s, before);
+    for now in after {
+        let next = two_streams::<S, N, ROUNDS>(s, now);
+        two_sums::<S, OPEN, N>(s, before, &streams, group);
+        (before, streams) = (now, next);
     }
-    if let Some((tags, rest)) = core::mem::take(&mut group.tags).split_at_mut_checked(S::LANES) {
-        sums.finish(s, tags);
-        group.tags = rest;
-    }
+    two_sums::<S, OPEN, N>(s, before, &streams, group);
 }
 
 #[inline(always)]
-fn two<S: Simd, const OPEN: bool, const N: usize, const ROUNDS: usize>(s: S, packets: &[Packet<'_, Schedule>; 2]) -> [Sums<S>; 2] {
-    let [one, other] = packets;
-    let (one, other) = (Walk::new(s, one), Walk::new(s, other));
-    let (keys, other_keys) = (one.packet.schedule, other.packet.schedule);
-    let mut stream = one.counters::<N>(0);
-    let mut other_stream = other.counters::<N>(0);
+fn two_streams<S: Simd, const N: usize, const ROUNDS: usize>(s: S, [one, other]: &[Packet<'_, Schedule>; 2]) -> [[S::V; N]; 2] {
+    let (keys, other_keys) = (one.schedule, other.schedule);
+    let mut stream = Walk::new(s, one).counters::<N>(0);
+    let mut other_stream = Walk::new(s, other).counters::<N>(0);
     for i in 1..ROUNDS {
         round(s, keys.round_key(i), &mut stream);
         round(s, other_keys.round_key(i), &mut other_stream);
     }
     last_round(s, keys.round_key(ROUNDS), &mut stream);
     last_round(s, other_keys.round_key(ROUNDS), &mut other_stream);
-    let x = one.only::<OPEN, N>(&stream);
-    let y = other.only::<OPEN, N>(&other_stream);
-    [multiply_last(s, keys, one.cells, &x).plus(s, one.j0(&stream)), multiply_last(s, other_keys, other.cells, &y).plus(s, other.j0(&other_stream))]
+    [stream, other_stream]
+}
+
+#[inline(always)]
+fn two_sums<S: Simd, const OPEN: bool, const N: usize>(
+    s: S,
+    [one, other]: &[Packet<'_, Schedule>; 2],
+    [stream, other_stream]: &[[S::V; N]; 2],
+    group: &mut Group<'_, S>,
+) {
+    let (one, other) = (Walk::new(s, one), Walk::new(s, other));
+    let x = one.only::<OPEN, N>(stream);
+    let y = other.only::<OPEN, N>(other_stream);
+    group.sums.set(group.filled, multiply_last(s, one.packet.schedule, one.cells, &x).plus(s, one.j0(stream)));
+    group.sums.set(group.filled + 1, multiply_last(s, other.packet.schedule, other.cells, &y).plus(s, other.j0(other_stream)));
+    group.filled += 2;
+    if group.filled == S::LANES {
+        group.finish(s);
+    }
 }
 
 /// Cells of a packet.
@@ -199,11 +213,16 @@ fn cells(packet: &Packet<'_, Schedule>) -> usize {
     HEAD + packet.length.div_ceil(16) + 1
 }
 
-/// Whether all packets have keys of the same length, 16 or 32 bytes, and are of so many vectors.
+/// How many packets from the first on have keys of the same length, 16 or 32 bytes, and are of so many vectors: whole groups only.
 #[inline(always)]
-fn alike<S: Simd>(packets: &[Packet<'_, Schedule>], vectors: usize) -> bool {
-    let rounds = packets[0].schedule.rounds();
-    rounds != 12 && packets[1..].iter().all(|packet| cells(packet).div_ceil(S::LANES) == vectors && packet.schedule.rounds() == rounds)
+fn alike<S: Simd>(packets: &[Packet<'_, Schedule>], vectors: usize) -> usize {
+    let rounds = packets.first().map_or(12, |packet| packet.schedule.rounds());
+    if rounds == 12 {
+        return 0;
+    }
+    let same = |packet: &&Packet<'_, Schedule>| cells(packet).div_ceil(S::LANES) == vectors && packet.schedule.rounds() == rounds;
+    let count = packets.iter().take_while(same).count();
+    count - count % S::LANES
 }
 
 #[inline(always)]
