@@ -90,6 +90,25 @@ macro_rules! by_count {
     }};
 }
 
+/// The same for short packets: 1 to [`SHORT`], and 10 or 14 rounds.
+macro_rules! by_short_count {
+    ($count:expr, $rounds:expr, |$n:ident, $r:ident| $call:expr) => {
+        match ($count, $rounds) {
+            (1, 10) => by_short_count!(@1, 10, $n, $r, $call),
+            (2, 10) => by_short_count!(@2, 10, $n, $r, $call),
+            (_, 10) => by_short_count!(@SHORT, 10, $n, $r, $call),
+            (1, _) => by_short_count!(@1, 14, $n, $r, $call),
+            (2, _) => by_short_count!(@2, 14, $n, $r, $call),
+            (_, _) => by_short_count!(@SHORT, 14, $n, $r, $call),
+        }
+    };
+    (@$count:tt, $rounds:tt, $n:ident, $r:ident, $call:expr) => {{
+        const $n: usize = $count;
+        const $r: usize = $rounds;
+        $call
+    }};
+}
+
 /// Seals or opens `packets`, and writes the tag of each, all 16 bytes.
 ///
 /// `N` is the number of vectors in a chunk: `N` times the lanes is at most 16, a power of two, and at least 4.
@@ -122,13 +141,11 @@ pub(crate) fn run<S: Simd, const OPEN: bool, const N: usize>(s: S, packets: &mut
             if let Some(ending) = ending.take() {
                 group.add(s, &ending.multiply(s, &x));
             }
-            match (vectors, packet.schedule.rounds()) {
-                (1, 10) => short_ones::<S, OPEN, 1, 10>(s, short, &mut group),
-                (2, 10) => short_ones::<S, OPEN, 2, 10>(s, short, &mut group),
-                (_, 10) => short_ones::<S, OPEN, SHORT, 10>(s, short, &mut group),
-                (1, _) => short_ones::<S, OPEN, 1, 14>(s, short, &mut group),
-                (2, _) => short_ones::<S, OPEN, 2, 14>(s, short, &mut group),
-                (_, _) => short_ones::<S, OPEN, SHORT, 14>(s, short, &mut group),
+            let rounds = packet.schedule.rounds();
+            if short.iter().all(|other| core::ptr::eq(other.schedule, packet.schedule)) {
+                by_short_count!(vectors, rounds, |M, ROUNDS| short_ones::<S, OPEN, true, M, ROUNDS>(s, short, &mut group));
+            } else {
+                by_short_count!(vectors, rounds, |M, ROUNDS| short_ones::<S, OPEN, false, M, ROUNDS>(s, short, &mut group));
             }
             rest = after;
             continue;
@@ -160,15 +177,25 @@ pub(crate) fn run<S: Simd, const OPEN: bool, const N: usize>(s: S, packets: &mut
     group.finish(s);
 }
 
-/// Short packets that make whole groups, two of them in step; their keys are of `ROUNDS` rounds. While two are being encrypted, GHASH
-/// takes in the two before.
+/// Short packets that make whole groups, two of them in step; their keys are of `ROUNDS` rounds, and all are the same key if `SAME`: then its
+/// round keys stay in registers. While two are being encrypted, GHASH takes in the two before.
 #[inline(always)]
-fn short_ones<S: Simd, const OPEN: bool, const N: usize, const ROUNDS: usize>(s: S, packets: &[Packet<'_, Schedule>], group: &mut Group<'_, S>) {
+fn short_ones<S: Simd, const OPEN: bool, const SAME: bool, const N: usize, const ROUNDS: usize>(
+    s: S,
+    packets: &[Packet<'_, Schedule>],
+    group: &mut Group<'_, S>,
+) {
     let (pairs, _) = packets.as_chunks::<2>();
     let Some((mut before, after)) = pairs.split_first() else { return };
-    let mut streams = two_streams::<S, N, ROUNDS>(s, before);
+    let mut keys = [s.zero(); 15];
+    if SAME {
+        for (i, key) in keys.iter_mut().enumerate().take(ROUNDS + 1) {
+            *key = s.broadcast(before[0].schedule.round_key(i));
+        }
+    }
+    let mut streams = two_streams::<S, SAME, N, ROUNDS>(s, &keys, before);
     for now in after {
-        let next = two_streams::<S, N, ROUNDS>(s, now);
+        let next = two_streams::<S, SAME, N, ROUNDS>(s, &keys, now);
         two_sums::<S, OPEN, N>(s, before, &streams, group);
         (before, streams) = (now, next);
     }
@@ -176,17 +203,18 @@ fn short_ones<S: Simd, const OPEN: bool, const N: usize, const ROUNDS: usize>(s:
 }
 
 #[inline(always)]
-fn two_streams<S: Simd, const N: usize, const ROUNDS: usize>(s: S, [one, other]: &[Packet<'_, Schedule>; 2]) -> [[S::V; N]; 2] {
-    let (keys, other_keys) = (one.schedule, other.schedule);
-    let mut stream = Walk::new(s, one).counters::<N>(0);
-    let mut other_stream = Walk::new(s, other).counters::<N>(0);
-    for i in 1..ROUNDS {
-        round(s, keys.round_key(i), &mut stream);
-        round(s, other_keys.round_key(i), &mut other_stream);
+fn two_streams<S: Simd, const SAME: bool, const N: usize, const ROUNDS: usize>(s: S, keys: &[S::V; 15], packets: &[Packet<'_, Schedule>; 2]) -> [[S::V; N]; 2] {
+    let [one, other] = packets;
+    let mut streams = [Walk::new(s, one).counters::<N>(0), Walk::new(s, other).counters::<N>(0)];
+    for i in 1..=ROUNDS {
+        for (x, packet) in streams.iter_mut().zip(packets) {
+            let key = if SAME { keys[i] } else { s.broadcast(packet.schedule.round_key(i)) };
+            for x in x.iter_mut() {
+                *x = if i < ROUNDS { s.aes(*x, key) } else { s.aes_last(*x, key) };
+            }
+        }
     }
-    last_round(s, keys.round_key(ROUNDS), &mut stream);
-    last_round(s, other_keys.round_key(ROUNDS), &mut other_stream);
-    [stream, other_stream]
+    streams
 }
 
 #[inline(always)]
