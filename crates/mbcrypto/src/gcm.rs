@@ -206,9 +206,9 @@ fn short_ones<S: Simd, const OPEN: bool, const SAME: bool, const N: usize, const
 fn two_streams<S: Simd, const SAME: bool, const N: usize, const ROUNDS: usize>(s: S, keys: &[S::V; 15], packets: &[Packet<'_, Schedule>; 2]) -> [[S::V; N]; 2] {
     let [one, other] = packets;
     let mut streams = [Walk::new(s, one).counters::<N>(0), Walk::new(s, other).counters::<N>(0)];
-    for i in 1..=ROUNDS {
+    for (i, &kept) in keys.iter().enumerate().take(ROUNDS + 1).skip(1) {
         for (x, packet) in streams.iter_mut().zip(packets) {
-            let key = if SAME { keys[i] } else { s.broadcast(packet.schedule.round_key(i)) };
+            let key = if SAME { kept } else { s.broadcast(packet.schedule.round_key(i)) };
             for x in x.iter_mut() {
                 *x = if i < ROUNDS { s.aes(*x, key) } else { s.aes_last(*x, key) };
             }

@@ -6,7 +6,7 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | AES-GCM (NIST SP 800-38D, RFC 4106) | keys of 128, 192 and 256 bits, nonces of 12 bytes, AAD of up to 32 bytes, ICVs of 8, 12 and 16 bytes; in place or from a source to a destination |
+//! | AES-GCM (NIST SP 800-38D, RFC 4106) | keys of 128, 192, 256 bits, nonces of 12 bytes, AAD of up to 32, ICVs of 8, 12, 16; in place or from source to destination |
 //! | AES-GMAC (RFC 4543) | the same keys and nonces, data of any length in any number of parts, 16 bytes of tag |
 //!
 //! ```
