@@ -99,9 +99,11 @@ const LONGEST: usize = 64;
 /// The longest text that is quoted where a word is expected.
 const LONGEST_WORD: usize = 24;
 
-/// Quotes free `text` of an SA file, such as a name, for an error. What could be a key that got into the wrong place, or is long, is only described.
+/// Quotes free `text` of an SA file, such as a name, for an error. What could be a key that got into the wrong place, is long, or has control characters
+/// (whose escapes are digits, too), is only described.
 pub(crate) fn quote(text: &str) -> String {
-    if text.chars().count() > LONGEST || looks_like_key(text) { described(text) } else { format!("{text:?}") }
+    let shown = text.chars().count() <= LONGEST && !looks_like_key(text) && !text.chars().any(char::is_control);
+    if shown { format!("{text:?}") } else { described(text) }
 }
 
 /// Quotes a text that is no address, or not the one that is allowed. No address has as many characters between its dots and colons as a key.
@@ -167,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_could_be_a_key_is_not_quoted() {
-        for text in ["00112233445566778899aabbccddeeff", "x00112233445566770", "00_11_22_33_44_55_66_77", "0011-2233-4455-6677", &"z".repeat(65)] {
+        for text in ["00112233445566778899aabbccddeeff", "x00112233445566770", "00_11_22_33_44_55_66_77", "0011-2233-4455-6677", "a\0b", &"z".repeat(65)] {
             let quoted = quote(text);
             assert!(quoted.starts_with("a text of "), "{quoted}");
         }
