@@ -1,5 +1,5 @@
 //! The published vectors of HMAC, against both libraries: RFC 2202 (MD5, SHA-1), RFC 4231 (SHA-2), both with keys of lengths that no SA has; RFC 4868
-//! section 2.7.1 and, with truncation, RFC 2403 and 2404 through the providers.
+//! section 2.7.2 and, with truncation, RFC 2403 and 2404 through the providers.
 
 use secret::SecretBytes;
 
@@ -74,7 +74,7 @@ const SHA512: [Case; 7] = [
     (&[0xaa; 131], LONG, "e37b6a775dc87dbaa4dfa9f96e5e3ffddebd71f8867289865df5a32d20cdc944b6022cac3c4982b10d5eeb55c3e4de15134676fb6de0446065c97440fa8c6a58"),
 ];
 
-/// RFC 4868 section 2.7.1: algorithm, key, data, ICV.
+/// RFC 4868 section 2.7.2: algorithm, key, data, ICV.
 #[rustfmt::skip]
 const AUTHENTICATORS: [(Authentication, &str, &[u8], &str); 12] = [
     (Authentication::HmacSha256, "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b", b"Hi There", "198a607eb44bfbc69903a0f1cf2bbdc5"),

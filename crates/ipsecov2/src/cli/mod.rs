@@ -25,7 +25,7 @@ Examples:
 
 Exit codes: 0 success, 1 failure, 2 wrong usage.";
 
-/// IPsec in user space, behind the contract of IPsec Offload Version 2 (NDIS): transports that offload ESP to network adapters, and an adapter in
+/// IPsec in user space, behind the contract of IPsec Offload Version 2 (NDIS): transports that offload ESP and AH to network adapters, and an adapter in
 /// software.
 #[derive(Debug, Parser)]
 #[command(name = "ipsecov2", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true, infer_long_args = false)]

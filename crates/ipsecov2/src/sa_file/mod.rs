@@ -114,6 +114,8 @@ impl SaFile {
     /// # Errors
     /// [`SaFileError::At`], with what is wrong and where: the first problem found.
     pub fn parse(text: &str, file: &str, rules: SaFileRules<'_>) -> Result<Self, SaFileError> {
+        // Editors on Windows begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let source = Source { file, text };
         let format = rules.format.unwrap_or_else(|| Format::of(text));
         let (bundles, notes) = match format {

@@ -606,3 +606,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_byte_order_mark_is_no_text() {
+    let names = |text: &str| -> Vec<String> {
+        let file = SaFile::parse(text, "sa.toml", SaFileRules::default()).unwrap();
+        file.bundles.into_iter().map(|bundle| bundle.parameters.name).collect()
+    };
+    assert_eq!(names(&format!("\u{feff}{}", good())), names(&good()));
+}
