@@ -234,6 +234,7 @@ impl<'a, P: Provider> Item<'a, P> {
         if layer.association.operation == layer.sa.last() {
             self.portion = self.portion.saturating_add(1);
             self.tunnel = (layer.sa.mode == Mode::Tunnel).then_some(layer.handle);
+            self.only_inside = layer.sa.carries_only();
         } else {
             self.pending = Some((layer.handle, layer.sa));
         }

@@ -40,6 +40,8 @@ pub(crate) struct Item<'a, P: Provider> {
     pub(crate) pending: Option<(Handle, &'a Sa<P>)>,
     /// The tunnel that was taken off last.
     pub(crate) tunnel: Option<Handle>,
+    /// It carries only packets of bundles that are inside of it.
+    pub(crate) only_inside: bool,
     /// At least one header was looked at in software.
     pub(crate) software: bool,
     pub(crate) l3: usize,
@@ -138,6 +140,7 @@ impl<P: Provider> Item<'_, P> {
             portion: 0,
             pending: None,
             tunnel: None,
+            only_inside: false,
             software: false,
             l3: 0,
             length: nbl.buffer.len(),

@@ -89,6 +89,9 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
                 }
                 Step::End(Verdict::Dropped(reason))
             }
+            // Out of a tunnel that is there for others, and not of one of those, or a part of a packet.
+            Found::Not(reason, _) if item.only_inside => Step::End(Verdict::Dropped(reason)),
+            Found::Nothing | Found::Ike if item.only_inside => Step::End(Verdict::Dropped(DropReason::Policy)),
             Found::Ike if first => Step::End(self.clear(item, self.snapshot.spd.ike)),
             Found::Nothing if first => Step::End(self.clear(item, self.snapshot.spd.inbound_clear(&flow(parsed)))),
             // The NIC has opened it under an SA that is none of these: what lies here is no longer what came.
@@ -104,7 +107,10 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         match parsed.protocol() {
             IpProtocol::ESP => self.find_in(parsed, frame, l3, Operation::Esp),
             IpProtocol::AH => self.find_in(parsed, frame, l3, Operation::Ah),
-            IpProtocol::UDP if parsed.ports().is_some_and(|(_, port)| self.snapshot.is_udp_esp(port)) => self.find_in_udp(parsed, frame, l3),
+            IpProtocol::UDP => match parsed.ports() {
+                Some((_, port)) if self.snapshot.is_udp_esp(port) => self.find_in_udp(parsed, frame, l3, port),
+                _ => Found::Nothing,
+            },
             _ => Found::Nothing,
         }
     }
@@ -126,7 +132,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         };
         let at = l3 + parsed.header_len();
         let (spi, low) = (Spi::from_be_bytes([s0, s1, s2, s3]), u32::from_be_bytes([n0, n1, n2, n3]));
-        let (hit, right) = match self.search(parsed, spi, operation, false) {
+        let (hit, right) = match self.search(parsed, spi, operation, None) {
             Search::Right(handle, sa) => (Hit { handle, sa, operation, low, from: at, at, end: l3 + parsed.total_len() }, true),
             Search::Wrong(handle, sa) => (Hit { handle, sa, operation, low, from: at, at, end: l3 + parsed.total_len() }, false),
             Search::None => return Found::Nothing,
@@ -139,7 +145,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     }
 
     /// The same in UDP on a port where ESP may be (RFC 3948, OV2-RECV-7). The checksum of that UDP header is not looked at.
-    fn find_in_udp(&self, parsed: &ParsedIp, frame: &[u8], l3: usize) -> Found<'a, P> {
+    fn find_in_udp(&self, parsed: &ParsedIp, frame: &[u8], l3: usize, port: u16) -> Found<'a, P> {
         let payload = parsed.payload(&frame[l3..]);
         // The length in a UDP header is not authenticated: it must not say where ESP ends, nor hide it. (That of a first fragment is the whole datagram's.)
         let part = parsed.fragment().is_part();
@@ -153,7 +159,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         let from = l3 + parsed.header_len();
         let (low, end) = (esp.sequence(), l3 + parsed.total_len());
         let hit = |handle, sa| Hit { handle, sa, operation: Operation::Esp, low, from, at: from + UDP_HEADER_LEN, end };
-        match self.search(parsed, esp.spi(), Operation::Esp, true) {
+        match self.search(parsed, esp.spi(), Operation::Esp, Some(port)) {
             Search::Right(handle, sa) if part => Found::Not(DropReason::Fragment, Some(hit(handle, sa))),
             Search::Right(handle, sa) if !whole => Found::Not(DropReason::Malformed, Some(hit(handle, sa))),
             Search::Right(handle, sa) => Found::Sa(hit(handle, sa)),
@@ -163,16 +169,16 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     }
 
     /// Among the SAs of a packet's destination and source the one whose packets begin with such a header; otherwise one that has the SPI, and whose packets
-    /// have other headers (OV2-RECV-3).
+    /// have other headers (OV2-RECV-3), or come to another port. `port`: destination port of the UDP header in front, if there is one.
     #[inline(always)]
-    fn search(&self, parsed: &ParsedIp, spi: Spi, operation: Operation, udp: bool) -> Search<'a, P> {
+    fn search(&self, parsed: &ParsedIp, spi: Spi, operation: Operation, port: Option<u16>) -> Search<'a, P> {
         let mut wrong = Search::None;
         for (handle, sa) in self.guard.find(&key(spi, parsed.dst())) {
             if !sa.accepts_source(parsed.src()) {
                 continue;
             }
             let first = sa.first() == operation && sa.association(operation).is_some_and(|association| association.spi == spi);
-            if first && sa.in_udp() == udp {
+            if first && sa.udp_port() == port {
                 return Search::Right(handle, sa);
             }
             if matches!(wrong, Search::None) {
@@ -197,7 +203,11 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         if item.associations.try_push(seen).is_err() {
             return Step::End(Verdict::Dropped(DropReason::Unsupported));
         }
-        if sa.inside.is_some_and(|tunnel| item.tunnel != Some(tunnel.handle)) {
+        let foreign = match sa.inside {
+            Some(tunnel) => item.tunnel != Some(tunnel.handle),
+            None => item.only_inside,
+        };
+        if foreign {
             return Step::End(Verdict::Dropped(DropReason::Policy));
         }
         if sa.lifetime.is_over() {

@@ -75,7 +75,7 @@ pub struct AssociationParameters {
 pub struct UdpEncapsulation {
     /// Source port; not looked at on inbound packets.
     pub source_port: u16,
-    /// Destination port.
+    /// Destination port; packets that come to another are not the SA's.
     pub destination_port: u16,
 }
 
@@ -103,13 +103,15 @@ pub struct SaParameters {
     pub direction: Direction,
     /// Mode.
     pub mode: Mode,
-    /// Source address; for a tunnel that of the outer header. Unspecified: inbound any; outbound transport mode: the packet's own.
+    /// Source address; for a tunnel that of the outer header. Unspecified: inbound any of its version; outbound transport mode: the
+    /// packet's own, of its version.
     pub source: IpAddress,
-    /// Destination address; for a tunnel that of the outer header. Unspecified: transport mode only, any.
+    /// Destination address; for a tunnel that of the outer header. Unspecified: transport mode only, any of its version.
     pub destination: IpAddress,
     /// One association, or two: ESP first, then AH.
     pub associations: Vec<AssociationParameters>,
     /// Which packets may travel under it, as seen in their own direction; empty = transport mode: those between its addresses; tunnel mode: all.
+    /// A tunnel without selectors that bundles were put [inside](Self::inside) of takes in nothing but theirs; with selectors it takes in both.
     pub selectors: Vec<Selector>,
     /// Size of the replay window in packets; 0 switches the check off.
     pub replay_window: u32,

@@ -97,6 +97,8 @@ pub(crate) struct Sa<P: Provider> {
     pub(crate) delete_requested: AtomicBool,
     /// Packets since it was added, where dummies go between them.
     flow: AtomicU64,
+    /// A bundle has, or has had, it for its tunnel.
+    surrounded: AtomicBool,
     /// Live bundles that have it for their tunnel, and those of them that are in UDP.
     around: AtomicU32,
     around_udp: AtomicU32,
@@ -127,6 +129,7 @@ impl<P: Provider> Sa<P> {
             sequence_told: AtomicBool::new(false),
             delete_requested: AtomicBool::new(false),
             flow: AtomicU64::new(0),
+            surrounded: AtomicBool::new(false),
             around: AtomicU32::new(0),
             around_udp: AtomicU32::new(0),
             selectors: selectors(&parameters)?,
@@ -172,6 +175,12 @@ impl<P: Provider> Sa<P> {
         self.layout.udp.is_some()
     }
 
+    /// Destination port of its UDP header, if it has one.
+    #[inline]
+    pub(crate) fn udp_port(&self) -> Option<u16> {
+        self.layout.udp.map(|udp| udp.destination_port)
+    }
+
     /// Whether the NIC will take the low halves of these outbound numbers for them and no others; without extended numbers it can make nothing else of
     /// them.
     #[inline]
@@ -197,7 +206,8 @@ impl<P: Provider> Sa<P> {
         must(self.association(Operation::Ah), numbers.ah) || esp
     }
 
-    /// Whether it may carry packets of `flow`, which is not asked for where it may carry all.
+    /// Whether it may carry packets of `flow`, which is not asked for where it may carry all. (Of a tunnel that [`carries_only`](Self::carries_only) what
+    /// others protect, that is known when the header within has been found.)
     #[inline]
     pub(crate) fn selects(&self, flow: impl FnOnce() -> Flow) -> bool {
         self.selectors.is_empty() || {
@@ -273,8 +283,16 @@ impl<P: Provider> Sa<P> {
         self.around.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether it carries packets of bundles inside of it and no others: it has no selectors of its own, and was told of such a bundle. It stays so when
+    /// those are gone, as while one is replaced by another: what they protected must not be taken without them.
+    #[inline]
+    pub(crate) fn carries_only(&self) -> bool {
+        self.surrounded.load(Ordering::Relaxed) && self.selectors.is_empty()
+    }
+
     /// Another bundle has it for its tunnel.
     pub(crate) fn surround(&self, udp: bool) {
+        self.surrounded.store(true, Ordering::Relaxed);
         self.around.fetch_add(1, Ordering::Relaxed);
         self.around_udp.fetch_add(u32::from(udp), Ordering::Relaxed);
     }
@@ -408,14 +426,16 @@ pub(crate) fn selectors(parameters: &SaParameters) -> Result<Box<[Selector]>, Sa
     if parameters.mode == Mode::Tunnel {
         return Ok(parameters.selectors.clone().into_boxed_slice());
     }
+    // An unspecified address is any, but of its own version: the packet's IP header is in the SA's.
+    let all = |address: IpAddress| if address.is_unspecified() { AddressRange::all(address) } else { AddressRange::single(address) };
     if parameters.selectors.is_empty() {
-        let range = |address: IpAddress| (!address.is_unspecified()).then(|| AddressRange::single(address));
-        return Ok(Box::from([Selector { source: range(parameters.source), destination: range(parameters.destination), ..Selector::ANY }]));
+        return Ok(Box::from([Selector { source: Some(all(parameters.source)), destination: Some(all(parameters.destination)), ..Selector::ANY }]));
     }
     let own = |range: Option<AddressRange>, address: IpAddress| match range {
-        _ if address.is_unspecified() => Some(range),
+        Some(range) if range.version() != address.version() => None,
+        Some(range) if address.is_unspecified() => Some(Some(range)),
         Some(range) if !range.contains(address) => None,
-        _ => Some(Some(AddressRange::single(address))),
+        _ => Some(Some(all(address))),
     };
     let narrowed = parameters.selectors.iter().filter_map(|selector| {
         Some(Selector { source: own(selector.source, parameters.source)?, destination: own(selector.destination, parameters.destination)?, ..*selector })

@@ -47,6 +47,12 @@ impl AddressRange {
         (first & hosts == 0).then_some(Self { version: address.version(), first, last: first | hosts })
     }
 
+    /// All addresses of the version of `address`.
+    pub fn all(address: IpAddress) -> Self {
+        let last = if address.is_v4() { u128::from(u32::MAX) } else { u128::MAX };
+        Self { version: address.version(), first: 0, last }
+    }
+
     /// The version of its addresses.
     pub const fn version(&self) -> IpVersion {
         self.version

@@ -7,8 +7,8 @@ use common::exchange::{A6, B6, WAYS, exchange, nested, packets};
 use common::{A, B, Host, address, inner};
 use ipsec::{AesKeySize, Authentication, Encryption};
 use ndis::{Direction, UdpEspType};
-use packet::ParsedIp;
-use transport::{Action, DropReason, Limits, Mode, OffloadReason};
+use packet::{IpProtocol, ParsedIp};
+use transport::{Action, DropReason, Limits, Mode, OffloadReason, Selector};
 
 const OUT: Direction = Direction::Outbound;
 const IN: Direction = Direction::Inbound;
@@ -213,6 +213,61 @@ fn a_packet_that_does_not_come_out_of_its_tunnel_is_dropped() {
         let wire = [bare.clone(), other.protect(&bare, 1, 0), tunnel.protect(&bare, 1, 0)];
         let received = host.receive(&wire);
         assert_eq!(received.words(), ["policy", "policy", "delivered"], "offload {offload}");
+    }
+}
+
+/// The same as on the way out, where such a tunnel has no policy.
+#[test]
+fn a_tunnel_that_is_there_for_others_carries_only_those() {
+    let [tunnel, bundle] = nested(Headers::Esp, Headers::Esp, false, false);
+    let next = Bundle { esp: Some(gcm(0x4001)), ..bundle.clone() };
+    let stranger = Bundle { esp: Some(gcm(0x5001)), inside: None, ..bundle.clone() };
+    for offload in [false, true] {
+        for selectors in [vec![], vec![Selector::ANY]] {
+            let both = !selectors.is_empty();
+            let tunnel = Bundle { selectors, ..tunnel.toward(IN) };
+            let mut host = Host::full(offload);
+            host.put(&tunnel);
+            host.put(&stranger.toward(IN));
+            assert_eq!(host.receive(&[tunnel.protect(&inner(1), 1, 0)]).words(), ["delivered"], "nothing is inside of it yet");
+            let first = host.put(&bundle.toward(IN));
+            // Zeros behind the inner packet, a dummy, a first and a later fragment of a packet of the bundle.
+            let mut padded = bundle.protect(&inner(2), 2, 0);
+            padded.extend([0; 40]);
+            let fragment = |word: u16| {
+                let mut packet = bundle.protect(&inner(1), 9, 0);
+                packet[6..8].copy_from_slice(&word.to_be_bytes());
+                packet[10..12].fill(0);
+                let sum = packet::checksum::ipv4_header_checksum(&packet[..20]);
+                packet[10..12].copy_from_slice(&sum.to_be_bytes());
+                packet
+            };
+            let esp_without_sa = Bundle { esp: Some(gcm(0x7001)), ..bundle.clone() }.protect(&inner(1), 1, 0);
+            let cases = [
+                (bundle.protect(&inner(1), 1, 0), "delivered", "delivered"),
+                (inner(3), "policy", "delivered"),
+                (padded, "delivered", "delivered"),
+                (stranger.protect(&inner(1), 1, 0), "policy", "delivered"),
+                (esp_without_sa, "policy", "delivered"),
+                (fragment(0x2000), "fragment", "fragment"),
+                (fragment(0x0001), "fragment", "delivered"),
+            ];
+            for (number, (packet, alone, with)) in cases.iter().enumerate() {
+                let wire = tunnel.protect_payload(tunnel.source, tunnel.destination, packet, IpProtocol::IPV4.0, number as u64 + 2, 0);
+                assert_eq!(host.receive(&[wire]).words(), [if both { *with } else { *alone }], "packet {number} offload {offload} both {both}");
+            }
+            let dummy = tunnel.protect_payload(tunnel.source, tunnel.destination, &[0; 60], 59, 20, 0);
+            assert_eq!(host.receive(&[dummy]).words(), ["dummy"]);
+            // One is replaced by another. In between, what was protected is not taken without.
+            host.transport.remove_sa(first);
+            host.service();
+            let plain = if both { "delivered" } else { "policy" };
+            assert_eq!(host.receive(&[tunnel.protect(&inner(1), 21, 0)]).words(), [plain]);
+            host.put(&next.toward(IN));
+            let wire = [tunnel.protect(&next.protect(&inner(1), 1, 0), 22, 0), tunnel.protect(&inner(1), 23, 0)];
+            assert_eq!(host.receive(&wire).words(), ["delivered", plain], "offload {offload}");
+            host.assert_all_ended();
+        }
     }
 }
 

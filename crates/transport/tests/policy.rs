@@ -360,6 +360,45 @@ fn a_transport_mode_sa_carries_only_packets_between_its_addresses() {
 }
 
 #[test]
+fn an_unspecified_address_is_any_of_its_version() {
+    let (any4, any6) = (IpAddress::UNSPECIFIED_V4, IpAddress::UNSPECIFIED_V6);
+    let all = |address| AddressRange::prefix(address, 0);
+    let any = |address, direction, spi| Sa { source: address, destination: address, ..Sa::transport(direction).spi(spi) };
+    // What its selectors become.
+    let udp_only = Selector { protocol: Some(IpProtocol::UDP), ..Selector::ANY };
+    let to6 = Selector { destination: AddressRange::prefix(address("2001:db8::"), 32), ..Selector::ANY };
+    let to4 = Selector { destination: AddressRange::prefix(address("10.0.2.0"), 24), ..Selector::ANY };
+    let become_of = |address, selectors| SaParameters { selectors, ..any(address, OUT, 0x1001).parameters() }.effective_selectors();
+    for address in [any4, any6] {
+        let whole = Selector { source: all(address), destination: all(address), ..Selector::ANY };
+        assert_eq!(become_of(address, vec![]).unwrap(), [whole]);
+        assert_eq!(become_of(address, vec![udp_only]).unwrap(), [Selector { protocol: Some(IpProtocol::UDP), ..whole }]);
+        let (own, other) = if address == any4 { (to4, to6) } else { (to6, to4) };
+        assert_eq!(become_of(address, vec![other, own]).unwrap(), [Selector { source: whole.source, ..own }], "of its version");
+        assert!(matches!(become_of(address, vec![other]), Err(SaError::Invalid { field: "selectors", .. })));
+    }
+    // Both, one after the other: each version goes under its own, by the NIC, and comes in under its own.
+    let packets = |number| [udp(A, B, number), udp("2001:db8::1", "2001:db8::2", number)];
+    let mut host = host_with(&[any(any4, OUT, 0x1001), any(any6, OUT, 0x2001)]);
+    let wire = host.send(&packets(1));
+    assert_eq!((&wire[0][20..24], &wire[1][40..44]), (&[0, 0, 0x10, 1][..], &[0, 0, 0x20, 1][..]));
+    assert_eq!((host.transport.outbound().offloaded.packets, host.transport.outbound().software.packets), (2, 0));
+    let peers = || host_with(&[any(any4, IN, 0x1001), any(any6, IN, 0x2001)]);
+    let received = both_ways(peers, &wire);
+    assert_eq!((received.words(), received.delivered), (vec!["delivered".to_owned(); 2], packets(1).to_vec()));
+    // Alone, it says nothing of the other version, protected or in clear.
+    let mut host = host_with(&[any(any4, OUT, 0x1001)]);
+    assert_eq!(host.send(&packets(1)).len(), 1);
+    assert_eq!(Host::dropped(&host.transport.outbound()), [(DropReason::Policy, 1)]);
+    let alone = || {
+        let host = host_with(&[any(any4, IN, 0x1001)]);
+        host.transport.set_policies(|spd| spd.default_inbound = Action::Bypass);
+        host
+    };
+    assert_eq!(both_ways(alone, &packets(1)).words(), ["policy", "passed"]);
+}
+
+#[test]
 fn failures_on_the_way_out_are_told_too() {
     let mut host = Host::default();
     let sa =

@@ -65,6 +65,23 @@ fn udp_encapsulation_on_another_port_is_found_there() {
 }
 
 #[test]
+fn esp_in_udp_comes_to_the_port_of_its_sa() {
+    for offload in [false, true] {
+        let mut host = Host::full(offload);
+        let usual = Bundle::of(IN, Mode::Tunnel, Headers::UdpEsp, 0x1001);
+        let other = Bundle { udp: Some(4501), ..Bundle::of(IN, Mode::Tunnel, Headers::UdpEsp, 0x2001) };
+        host.put(&usual);
+        host.put(&other);
+        let on = |bundle: &Bundle, port: u16, number| Bundle { udp: Some(port), ..bundle.clone() }.protect(&inner(1), number, 0);
+        let wire = [on(&usual, 4501, 1), on(&other, 4500, 1), on(&usual, 4500, 1), on(&other, 4501, 1)];
+        let received = host.receive(&wire);
+        assert_eq!(received.words(), ["invalid-protocol", "invalid-protocol", "delivered", "delivered"], "offload {offload}");
+        let seen: Vec<_> = received.verdicts.iter().map(|verdict| verdict.associations[0].spi.0).collect();
+        assert_eq!(seen, [0x1001, 0x2001, 0x1001, 0x2001]);
+    }
+}
+
+#[test]
 fn checksums_fit_again_after_a_nat_and_no_checksum_stays_none() {
     for v6 in [false, true] {
         let (source, destination, natted) = if v6 { (A6, B6, "2001:db8::9") } else { (A, B, "192.0.2.9") };

@@ -7,7 +7,7 @@ use common::{Host, inner, udp};
 use ipsec::{AesKeySize, Authentication, Encryption};
 use ndis::{Direction, LaneContext};
 use packet::{Frame, FrameBatch};
-use transport::{Mode, TrafficFlow};
+use transport::{Mode, Selector, TrafficFlow};
 
 const OUT: Direction = Direction::Outbound;
 const IN: Direction = Direction::Inbound;
@@ -26,7 +26,8 @@ fn hosts(bundles: &[Bundle], (seals, opens): (bool, bool)) -> (Host, Host) {
 fn numbers_of_a_tunnel_are_in_the_order_of_the_wire_whatever_it_carries() {
     for way in WAYS {
         for dummy_every in [0, 2] {
-            let tunnel = Bundle { traffic_flow: TrafficFlow { pad_to: 0, dummy_every }, ..Bundle::of(OUT, Mode::Tunnel, Headers::AhEsp, 0x1001) };
+            let (traffic_flow, selectors) = (TrafficFlow { pad_to: 0, dummy_every }, vec![Selector::ANY]);
+            let tunnel = Bundle { traffic_flow, selectors, ..Bundle::of(OUT, Mode::Tunnel, Headers::AhEsp, 0x1001) };
             let bundle = Bundle::new(OUT, Mode::Transport, Some(gcm(0x2001)), None).between("10.0.1.1", "10.0.2.1").within(&tunnel);
             let (mut host, mut peer) = hosts(&[tunnel, bundle], way);
             // Every third packet has no bundle of its own.
