@@ -5,6 +5,7 @@ use ipsec::{Provider, Replay, ReplayWindow};
 use ndis::{NetBufferList, Operation};
 use packet::{AhPacket, IpProtocol, ParsedIp};
 
+use crate::association::Association;
 use crate::inbound::{Chunk, Finding, Item, Layer, Step};
 use crate::lane::CHUNK;
 use crate::lifetime::Life;
@@ -35,16 +36,31 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         let mut again = false;
         let mut locked = Locked::default();
         let mut run = Run::default();
+        // Associations of packets that are opened anew. What comes after those waits: each packet's number is inferred when all before it are decided, however
+        // they are batched and whoever opened them.
+        let mut waiting: ArrayVec<&Association, CHUNK> = ArrayVec::new();
         for (item, nbl) in items.iter_mut().zip(lists) {
             let Step::Decide(layer, finding) = item.step else { continue };
             let Some(window) = locked.window(layer.association) else { continue };
+            if waiting.iter().any(|association| core::ptr::eq(*association, layer.association)) {
+                again = true;
+                // Under another number it would most likely be opened anew, too; the last try is for the number that it has in its turn.
+                if let Some(sequence) = anew(&layer, finding, window).filter(|_| layer.tries + 1 < MAX_TRIES) {
+                    item.step = Step::Open(Layer { sequence, ..layer });
+                }
+                continue;
+            }
             run.switch(layer.sa);
             item.step = match self.decide(item, nbl, layer, finding, window, &mut run) {
                 Decision::Off => {
                     item.taken_off(&layer);
                     Step::Look
                 }
-                Decision::Open(sequence) => Step::Open(Layer { sequence, ..layer }),
+                Decision::Open(sequence) => {
+                    // At most one for each packet.
+                    let _ = waiting.try_push(layer.association);
+                    Step::Open(Layer { sequence, ..layer })
+                }
                 Decision::Drop(reason) => Step::End(Verdict::Dropped(reason)),
             };
             again |= !matches!(item.step, Step::End(_));
@@ -74,11 +90,11 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             seen.sequence = sequence;
         }
         // First whether it is authentic, then whether its number is new: a forged packet is called forged whatever its number says.
+        if let Some(sequence) = anew(&layer, finding, window) {
+            return Decision::Open(sequence);
+        }
         match finding {
-            Finding::Forged if sequence != layer.sequence && layer.tries < MAX_TRIES => return Decision::Open(sequence),
             Finding::Forged => return Decision::Drop(DropReason::AuthFailed),
-            // The NIC may have taken the number for another: not told yet of the wrap of the low half, or behind.
-            Finding::NicRefused(_) if association.extended && (sequence >> 32) as u32 != association.nic.high() => return Decision::Open(sequence),
             // What is authentic and malformed is old first, as in software.
             Finding::NicRefused(DropReason::Malformed) => return Decision::Drop(replay_drop(window.check(sequence)).unwrap_or(DropReason::Malformed)),
             Finding::NicRefused(reason) => return Decision::Drop(reason),
@@ -279,6 +295,19 @@ impl<'a, P: Provider> Run<'a, P> {
         if let Some(sa) = self.sa.take() {
             sa.lifetime.account(core::mem::take(&mut self.packets), core::mem::take(&mut self.bytes));
         }
+    }
+}
+
+/// The number under which a header that is not good is opened (again), if it can be good under another than it was looked at under.
+#[inline]
+fn anew<P: Provider>(layer: &Layer<'_, P>, finding: Finding, window: &ReplayWindow) -> Option<u64> {
+    let association = layer.association;
+    let sequence = || association.infer(window, layer.low);
+    match finding {
+        Finding::Opened | Finding::NicOpened => None,
+        Finding::Forged => Some(sequence()).filter(|&sequence| sequence != layer.sequence && layer.tries < MAX_TRIES),
+        // The NIC may have taken the number for another: not told yet of the wrap of the low half, or behind.
+        Finding::NicRefused(_) => Some(sequence()).filter(|sequence| association.extended && (sequence >> 32) as u32 != association.nic.high()),
     }
 }
 

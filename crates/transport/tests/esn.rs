@@ -5,7 +5,7 @@ mod common;
 use common::bundle::{Bundle, Headers};
 use common::{Answer, Host, NIC, Seen, inner};
 use ndis::{CryptoStatus, Direction, Status};
-use transport::{DropReason, Mode, OffloadReason};
+use transport::{DropReason, Mode, OffloadReason, Verdict};
 
 const OUT: Direction = Direction::Outbound;
 const IN: Direction = Direction::Inbound;
@@ -181,6 +181,52 @@ fn a_nic_that_begins_anew_before_the_wrap_loses_nothing_of_what_comes_after() {
         assert_eq!((received.words(), received.delivered), (vec!["delivered".to_owned()], vec![inner(3)]), "{outer:?} {within:?}");
         host.service();
         assert_eq!(host.receive(&[protect(&bundles, WRAP + 4), protect(&bundles, WRAP - 4)]).words(), ["delivered"; 2]);
+    }
+}
+
+/// What is said of a forged packet does not depend on what came with it, or on who looked at it.
+#[test]
+fn forged_packets_around_the_wrap_are_told_of_alike_whatever_they_came_with() {
+    // Numbers that forged packets are sent with stand between good ones, on both sides of the window's edges as it moves.
+    let good = [WRAP - 5, WRAP - 3, WRAP + 2, WRAP + 100, WRAP - 20, WRAP + 300, WRAP + 250, WRAP + 301];
+    let forged = [WRAP - 6, WRAP - 300, 0, 45, 60, WRAP / 2 + 20, WRAP / 2 + 400, WRAP - 1, 1000];
+    for (outer, within) in shapes() {
+        let bundles = inward(&bundles(outer, within, 0));
+        let mut wire = Vec::new();
+        for (place, &number) in good.iter().enumerate() {
+            for turn in 0..3 {
+                let low = forged[(place * 3 + turn) % forged.len()];
+                let mut packet = protect(&bundles, low);
+                *packet.last_mut().unwrap() ^= 1;
+                wire.push(packet);
+            }
+            wire.push(protect(&bundles, number));
+        }
+        let mut first: Option<Vec<_>> = None;
+        for offload in [false, true] {
+            for batch in [1, 3, 5, 64] {
+                let mut host = Host::full(offload);
+                host.put_all(&bundles);
+                let mut told = Vec::new();
+                for wire in wire.chunks(batch) {
+                    let received = host.receive(wire);
+                    told.extend(received.verdicts.into_iter().map(|verdict| (verdict.verdict, verdict.associations)));
+                    host.service();
+                }
+                match &first {
+                    None => first = Some(told),
+                    Some(first) => {
+                        for (place, (one, other)) in told.iter().zip(first).enumerate() {
+                            assert_eq!(one, other, "{outer:?} {within:?} packet {place} offload {offload} batch {batch}");
+                        }
+                        assert_eq!(told.len(), first.len());
+                    }
+                }
+            }
+        }
+        let first = first.unwrap_or_default();
+        let delivered = first.iter().filter(|(verdict, _)| *verdict == Verdict::Delivered).count();
+        assert_eq!(delivered, good.len(), "{outer:?} {within:?}");
     }
 }
 
