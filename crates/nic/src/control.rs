@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ipsec::ReplayWindow;
 use ndis::{
     AddSaEntry, ChecksumSet, DirectOid, DirectOidRequest, IpsecOffloadV1, IpsecOffloadV2, LargeSendSet, Offload, OffloadEncapsulation, OffloadHandle,
     OffloadParameters, Outcome, RequestId, SaBundle, SaRules, SetEncapsulation, Status, StatusIndication, Upcalls, UpdateSa,
@@ -237,6 +238,10 @@ impl Control {
         let rules = SaRules { reserved_spis: self.parameters.reserved_spis, unauthenticated_esp: self.parameters.allow_unauthenticated };
         if let Err(invalid) = bundle.validate(rules) {
             return Progress::Done(Err(invalid.into()));
+        }
+        // No transport has a larger window; numbers inferred with one would be those of long ago.
+        if bundle.extension.replay_window.is_some_and(|window| window > ReplayWindow::MAX_SIZE) {
+            return Progress::Done(Err(Status::INVALID_DATA));
         }
         if self.current.ipsec_v2.covers(bundle, None).is_err() {
             return Progress::Done(Err(Status::NOT_SUPPORTED));

@@ -8,6 +8,7 @@
 //! packets to a call of the cryptographic provider, inside one guard of the SA table, so that a deletion completes when no batch can still use the SA.
 
 mod counters;
+mod journal;
 mod layer;
 mod lookup;
 mod numbers;

@@ -77,17 +77,86 @@ fn the_source_port_and_the_checksum_of_udp_are_a_nats_business() {
     }
 }
 
+/// ESP ends with the IP packet, and the datagram's length has to say so: nobody authenticates it, and the transport would take it for malformed.
 #[test]
-fn a_datagram_that_is_shorter_than_its_packet_ends_the_esp() {
-    let kind = Kind::gcm(0x1001).udp(UdpEspType::Tunnel);
-    let mut nic = nic(&[kind]);
-    let built = kind.build(b"payload", 6, 1);
-    let mut wire = [&built.sealed()[..], b"more"].concat();
-    let len = wire.len() as u16;
-    wire[2..4].copy_from_slice(&len.to_be_bytes());
-    let list = nic.receive_one(&wire);
-    assert_eq!(verdict(&list), GOOD);
-    assert!(list.buffer.as_slice().ends_with(b"more"));
+fn a_datagram_of_another_length_than_its_packets_payload_is_malformed() {
+    const MALFORMED: CryptoStatus = CryptoStatus::InvalidPacketSyntax;
+    for ipv6 in [false, true] {
+        let kind = Kind { ipv6, ..Kind::gcm(0x1001).udp(UdpEspType::Tunnel) };
+        let mut nic = nic(&[kind]);
+        let built = kind.build(b"payload", 6, 1);
+        let (wire, udp) = (built.sealed(), built.layers[0].esp.as_ref().unwrap().start - 8);
+        let right = (wire.len() - udp) as u16;
+        for length in (0..right + 40).chain([u16::MAX]) {
+            let mut wire = wire.clone();
+            wire[udp + 4..udp + 6].copy_from_slice(&length.to_be_bytes());
+            let list = nic.receive_one(&wire);
+            if length == right {
+                assert_eq!(verdict(&list), GOOD);
+            } else {
+                assert_eq!((verdict(&list), list.buffer.as_slice()), ((MALFORMED, true, false), wire.as_slice()), "IPv6 {ipv6}, {length}");
+            }
+        }
+        // Bytes behind the datagram, within the IP packet.
+        let mut longer = [&wire[..], b"more"].concat();
+        let (at, len) = if ipv6 { (4, longer.len() - 40) } else { (2, longer.len()) };
+        longer[at..at + 2].copy_from_slice(&(len as u16).to_be_bytes());
+        let list = nic.receive_one(&longer);
+        assert_eq!((verdict(&list), list.buffer.as_slice()), ((MALFORMED, true, false), longer.as_slice()));
+        // What is none of this NIC's stays so: another SPI, and IKE.
+        for first in [[0, 0, 0x10, 2], [0; 4]] {
+            let mut other = wire.clone();
+            other[udp + 8..udp + 12].copy_from_slice(&first);
+            other[udp + 5] -= 1;
+            assert_untouched(&mut nic, &other);
+        }
+
+        // The inner portion.
+        let (tunnel, inner) = (Kind::gcm(0x2001), kind.net(1));
+        let built = tunnel.around(&inner.build_inner(b"payload", 6, 1), 1);
+        let udp = built.layers[1].esp.as_ref().unwrap().start - 8;
+        for (change, status) in [(0, CryptoStatus::Success), (1, MALFORMED), (u8::MAX, MALFORMED)] {
+            let wire = built.sealed_after(|number, bytes| {
+                if number == 0 {
+                    bytes[udp + 5] = bytes[udp + 5].wrapping_add(change);
+                }
+            });
+            let list = self::nic(&[tunnel, inner]).receive_one(&wire);
+            assert_eq!(verdict(&list), (status, true, true), "IPv6 {ipv6}, {change}");
+            let opened = built.opened(&wire, if change == 0 { 2 } else { 1 });
+            assert_eq!(list.buffer.as_slice(), opened);
+        }
+    }
+}
+
+/// A bundle's ESP comes to its own port, which is the adapter's unless it brought another: on any other port that is looked into it is not what it should be.
+#[test]
+fn esp_on_another_known_port_is_not_the_bundles() {
+    let on_port = |spi, net, port: Option<u16>| {
+        let kind = Kind { ports: (4500, port.unwrap_or(4500)), ..Kind::gcm(spi).udp(UdpEspType::Tunnel) }.net(net);
+        Kind { extension: SaExtension { udp_esp_port: port, ..kind.extension }, ..kind }
+    };
+    let bundles = [on_port(0x1001, 1, None), on_port(0x1002, 2, Some(14_500)), on_port(0x1003, 3, Some(u16::MAX))];
+    let tunnel = Kind::gcm(0x2001);
+    let mut nic = nic(&[&bundles[..], &[tunnel]].concat());
+    for kind in bundles {
+        for port in [4500, 14_500, u16::MAX, 14_501] {
+            let sent = Kind { ports: (4500, port), ..kind }.build(b"payload", 6, 1);
+            let (wire, nested) = (sent.sealed(), tunnel.around(&sent, 1));
+            let (outer, inner) = (nic.receive_one(&wire), nic.receive_one(&nested.sealed()));
+            // Of the nested one: a port that nobody knows makes it none of this NIC's.
+            let (expected, nested_expected, opened) = if port == kind.ports.1 {
+                (GOOD, BOTH_GOOD, 2)
+            } else if port == 14_501 {
+                ((CryptoStatus::Success, false, false), GOOD, 1)
+            } else {
+                ((CryptoStatus::InvalidProtocol, true, false), (CryptoStatus::InvalidProtocol, true, true), 1)
+            };
+            assert_eq!((verdict(&outer), verdict(&inner)), (expected, nested_expected), "{:?} on {port}", kind.ports);
+            assert!(outer.buffer.as_slice() == if expected == GOOD { sent.opened(&wire, 1) } else { wire }, "{port}");
+            assert!(inner.buffer.as_slice() == nested.opened(&nested.sealed(), opened), "{port}");
+        }
+    }
 }
 
 /// Each type in each position: what stands in UDP there, and what does not (OV2-RECV-7).
@@ -367,47 +436,111 @@ fn requests_to_delete_come_with_either_portion() {
     assert!(list.oob.ipsec_receive().sa_delete_request);
 }
 
-/// handles that are stale, foreign, at the edges of the table, or simply any, name nothing, in either slot and in requests.
+const CAPACITY: u32 = 4;
+
+/// The inner bundle of number `n` in a full table.
+fn numbered(n: u32) -> Kind {
+    Kind::gcm(0x1001 + n).net(1)
+}
+
+/// A NIC whose table is full of outbound bundles, and their handles.
+fn full() -> (Nic, Vec<OffloadHandle>) {
+    let parameters = nic::NicParameters { medium: packet::Medium::Ip, ..nic::NicParameters::new("test") };
+    let mut nic = Nic::with(parameters, || nic::SoftwareEngine::new(ipsec::Crypto::default(), CAPACITY).unwrap());
+    let live = (0..CAPACITY).map(|n| nic.try_add(numbered(n).bundle(Direction::Outbound)).unwrap()).collect();
+    (nic, live)
+}
+
+/// Nothing is sent, updated or deleted under a handle, in either slot. `live` is that of a bundle.
+#[track_caller]
+fn assert_names_nothing(nic: &mut Nic, handle: OffloadHandle, live: OffloadHandle) {
+    let (tunnel, inner) = (Kind::gcm(0x2001), numbered(0));
+    let (packet, nested) = (inner.build(b"payload", 6, 1), tunnel.around(&inner.build_inner(b"payload", 6, 1), 1));
+    for list in [packet.list(&[handle]), nested.list(&[handle, live]), nested.list(&[live, handle])] {
+        let bytes = list.buffer.as_slice().to_vec();
+        let (list, wire) = nic.send_one(list);
+        assert!(!list.status.is_success() && wire.is_empty(), "{handle:?}");
+        assert_eq!(list.buffer.as_slice(), bytes);
+    }
+    let update = ndis::UpdateSa { handle, operation: ndis::Operation::Esp, spi: packet::Spi(0x1001), sequence_number_high: 1 };
+    assert_eq!(nic.done(ndis::DirectOid::UpdateSa(update)).0, ndis::Status::INVALID_PARAMETER);
+    let there = nic.miniport.sas();
+    nic.delete(handle);
+    assert_eq!(nic.miniport.sas(), there, "no deletion hit another SA");
+}
+
+#[track_caller]
+fn assert_works(nic: &mut Nic, n: u32, handle: OffloadHandle) {
+    let packet = numbered(n).build(b"payload", 6, 1);
+    assert_eq!(nic.send_one(packet.list(&[handle])).1, [packet.sealed()], "{n}");
+}
+
+/// a stale handle names nothing, also when its place has been taken again, however often.
 #[test]
-fn r_26_r_27_r_41_handles_that_name_nothing() {
-    let parameters = || nic::NicParameters { medium: packet::Medium::Ip, ..nic::NicParameters::new("test") };
-    let capacity = 4;
-    let small = move || nic::SoftwareEngine::new(ipsec::Crypto::default(), capacity).unwrap();
-    let (mut nic, mut other) = (Nic::with(parameters(), small), Nic::with(parameters(), small));
-    let (tunnel, inner) = (Kind::gcm(0x2001), Kind::gcm(0x1001).net(1));
-    let live: Vec<_> = (0..capacity).map(|n| nic.try_add(Kind::gcm(0x1001 + n).net(1).bundle(Direction::Outbound)).unwrap()).collect();
-    let foreign = other.try_add(inner.bundle(Direction::Outbound)).unwrap();
-    nic.delete(live[1]);
-    let again = nic.try_add(tunnel.bundle(Direction::Outbound)).unwrap();
-    assert_ne!(again, live[1]);
-    let packet = inner.build(b"payload", 6, 1);
-    let nested = tunnel.around(&inner.build_inner(b"payload", 6, 1), 1);
-    // What differs from a live handle in the place in the table: one more than the last, and the last one there could be.
-    let bits = live[0].to_bits();
-    let edges =
-        (0..64).map(|bit| bits ^ 1 << bit).chain([0, 1, 2, u64::from(capacity) - 1, u64::from(capacity), u64::from(capacity) + 1, u64::MAX, u64::MAX - 1]);
-    for bits in edges.chain([live[1].to_bits(), foreign.to_bits()]) {
+fn r_26_stale_handles_name_nothing() {
+    let (mut nic, mut live) = full();
+    let mut stale = Vec::new();
+    for round in 0..12_u32 {
+        let n = round % CAPACITY;
+        let old = core::mem::replace(&mut live[n as usize], OffloadHandle::from_bits(u64::MAX).unwrap());
+        nic.delete(old);
+        nic.delete(old);
+        assert_names_nothing(&mut nic, old, live[(n as usize + 1) % 4]);
+        live[n as usize] = nic.try_add(numbered(n).bundle(Direction::Outbound)).unwrap();
+        stale.push(old);
+        for &old in &stale {
+            assert!(!live.contains(&old));
+            assert_names_nothing(&mut nic, old, live[0]);
+        }
+        for (n, &handle) in (0..).zip(&live) {
+            assert_works(&mut nic, n, handle);
+        }
+    }
+    // No handle at all is no request for IPsec.
+    assert_eq!(OffloadHandle::from_bits(0), None);
+    assert_eq!(nic.done(ndis::DirectOid::DeleteSa(vec![0])).0, ndis::Status::SUCCESS);
+    assert_eq!(nic.miniport.sas().0, CAPACITY as usize);
+}
+
+/// what comes with a packet or a request is looked up, never used as it is: handles of another NIC, and those of a live bundle with any bit changed.
+#[test]
+fn r_27_foreign_and_changed_handles_name_nothing() {
+    let ((mut nic, live), (_other, foreign)) = (full(), full());
+    let changed = live.iter().flat_map(|handle| (0..64).map(|bit| handle.to_bits() ^ 1 << bit));
+    for bits in changed.chain(foreign.iter().map(|handle| handle.to_bits())) {
         let Some(handle) = OffloadHandle::from_bits(bits) else { continue };
-        if live.contains(&handle) && handle != live[1] || handle == again {
-            continue;
+        if !live.contains(&handle) {
+            assert_names_nothing(&mut nic, handle, live[0]);
         }
-        for list in [packet.list(&[handle]), nested.list(&[handle, live[0]]), nested.list(&[again, handle])] {
-            let bytes = list.buffer.as_slice().to_vec();
-            let (list, wire) = nic.send_one(list);
-            assert!(!list.status.is_success() && wire.is_empty(), "{bits:#x}");
-            assert_eq!(list.buffer.as_slice(), bytes);
+    }
+    for (n, &handle) in (0..).zip(&live) {
+        assert_works(&mut nic, n, handle);
+    }
+}
+
+/// the edges of the table: its first and its last place work, and what is one beyond names nothing, with and without the rest of a good handle.
+#[test]
+fn r_41_handles_at_the_edges_of_the_table() {
+    let (mut nic, live) = full();
+    for (n, &handle) in (0..).zip(&live) {
+        assert_works(&mut nic, n, handle);
+    }
+    let max = u64::from(CAPACITY);
+    for place in [0, 1, max - 1, max, max + 1, u64::from(u32::MAX) - 1, u64::from(u32::MAX)] {
+        let within = live.iter().flat_map(|handle| {
+            let bits = handle.to_bits();
+            [bits & !0xffff_ffff | place, bits & 0xffff_ffff | place << 32]
+        });
+        for bits in within.chain([place, place << 32, u64::MAX - place]) {
+            let Some(handle) = OffloadHandle::from_bits(bits) else { continue };
+            if !live.contains(&handle) {
+                assert_names_nothing(&mut nic, handle, live[0]);
+            }
         }
-        let update = ndis::UpdateSa { handle, operation: ndis::Operation::Esp, spi: packet::Spi(0x1001), sequence_number_high: 1 };
-        assert_eq!(nic.done(ndis::DirectOid::UpdateSa(update)).0, ndis::Status::INVALID_PARAMETER);
-        nic.delete(handle);
     }
-    assert_eq!(nic.miniport.sas().0, capacity as usize, "no deletion hit another SA");
-    // All that is there, the last place included, works.
-    for (n, handle) in live.iter().enumerate().filter(|(n, _)| *n != 1) {
-        let packet = Kind::gcm(0x1001 + n as u32).net(1).build(b"payload", 6, 1);
-        assert_eq!(nic.send_one(packet.list(&[*handle])).1, [packet.sealed()]);
+    for (n, &handle) in (0..).zip(&live) {
+        assert_works(&mut nic, n, handle);
     }
-    assert_eq!(nic.send_one(nested.list(&[again, live[0]])).1, [nested.sealed()]);
 }
 
 /// The SAs of a lane.

@@ -9,8 +9,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use common::{Link, Nic, Sa, Shape};
 use ipsec::{AuthJob, Authentication, Crypto, KeyError, KeyParameters, OpenJob, Provider, Scratch, SealJob};
 use ndis::{
-    AddSaEntry, AhAssociation, Associations, AuthenticationAlgorithm, DirectOid, Direction, EncryptionAlgorithm, IpsecSetting, Keyed, Miniport, NdisVersion,
-    OffloadHandle, Operation, Outcome, RequestId, SaBundle, Status, StatusIndication, UdpEspType, Upcalls, UpdateSa,
+    AddSaEntry, AesKeySize, AhAssociation, Associations, AuthenticationAlgorithm, DirectOid, Direction, EncryptionAlgorithm, EspAssociation, IpsecSetting,
+    Keyed, Miniport, NdisVersion, OffloadHandle, Operation, Outcome, RequestId, SaBundle, Status, StatusIndication, UdpEspType, Upcalls, UpdateSa,
 };
 use nic::{DeletePolicy, NicEvent, NicParameters, SoftwareEngine};
 use packet::{Medium, Spi};
@@ -91,11 +91,111 @@ fn bundles_are_validated_and_covered_or_refused_with_the_specified_status() {
     assert_eq!(nic.try_add(Sa::new(0x1002).bundle(IN)), Err(Status::NOT_SUPPORTED), "a race with a configuration change is legal");
 }
 
+/// SPIs 1 to 255 are taken only where they are allowed; 0 never is, in neither direction, and so is never emitted.
 #[test]
-fn reserved_spis_are_taken_where_they_are_allowed() {
-    let mut nic = Nic::with(NicParameters { reserved_spis: true, ..parameters(NdisVersion::V6_30) }, common::software);
-    assert!(nic.try_add(Sa::new(1).bundle(IN)).is_ok());
-    assert_eq!(nic.try_add(Sa::new(0).bundle(IN)), Err(Status::INVALID_DATA));
+fn r_24_reserved_spis_are_taken_where_they_are_allowed() {
+    for reserved_spis in [false, true] {
+        let mut nic = Nic::with(NicParameters { reserved_spis, ..parameters(NdisVersion::V6_30) }, common::software);
+        for direction in [IN, OUT] {
+            for spi in [0, 1, 2, 128, 254, 255, 256, 257, u32::MAX] {
+                let taken = spi > 255 || reserved_spis && spi != 0;
+                let ah = SaBundle { associations: Associations::Ah(ah_association(spi)), ..Sa::new(0x1001).bundle(direction) };
+                for bundle in [Sa::new(spi).bundle(direction), ah] {
+                    let added = nic.try_add(bundle);
+                    assert_eq!(added.err(), if taken { None } else { Some(Status::INVALID_DATA) }, "{direction:?} {spi}, allowed {reserved_spis}");
+                }
+            }
+        }
+    }
+}
+
+/// and a packet that says SPI 0 leaves under no bundle.
+#[test]
+fn r_24_spi_zero_is_never_emitted() {
+    let mut nic = Nic::new(Link::Bare);
+    let sa = Sa::new(0x1001);
+    let handle = nic.add(&sa, OUT);
+    let mut packet = sa.unsealed(Shape::BARE, 1, b"payload");
+    packet.bytes[packet.esp.start..packet.esp.start + 4].fill(0);
+    let (list, wire) = nic.send_one(packet.list(Some(handle)));
+    assert_eq!((list.status, list.buffer.as_slice(), wire.len()), (Status::FAILURE, packet.bytes.as_slice(), 0));
+}
+
+/// lengths of keys and ICVs that are not the algorithm's are refused, whatever they are, and so are windows larger than any transport has.
+#[test]
+fn r_13_lengths_and_windows_out_of_bounds_are_refused_in_add() {
+    fn keyed<A>(algorithm: A, length: usize, additional_info: u32) -> Keyed<A> {
+        Keyed { algorithm, key: SecretBytes::from((0..length).map(|n| n as u8).collect::<Vec<_>>()), additional_info }
+    }
+    fn esp(spi: u32, encryption: Keyed<EncryptionAlgorithm>, authentication: Option<Keyed<AuthenticationAlgorithm>>) -> Associations {
+        Associations::Esp(EspAssociation { spi: Spi(spi), extended_sequence_numbers: false, sequence_number_high: 0, encryption, authentication })
+    }
+    const GCM: EncryptionAlgorithm = EncryptionAlgorithm::AesGcm(AesKeySize::Aes256);
+    const CBC: EncryptionAlgorithm = EncryptionAlgorithm::AesCbc(AesKeySize::Aes128);
+    const SHA1: AuthenticationAlgorithm = AuthenticationAlgorithm::HmacSha1;
+    const GMAC: AuthenticationAlgorithm = AuthenticationAlgorithm::AesGmac(AesKeySize::Aes128);
+    type Make = fn(u32, usize, u32) -> Associations;
+    let mut nic = Nic::with(parameters(NdisVersion::V6_30), small(8192));
+    let mut spi = 0x1_0000;
+    let mut try_add = |associations: fn(u32, usize, u32) -> Associations, length: usize, info: u32| {
+        spi += 1;
+        let direction = if spi % 2 == 0 { IN } else { OUT };
+        nic.try_add(SaBundle { associations: associations(spi, length, info), ..Sa::new(0x1001).bundle(direction) })
+    };
+    // What the key's length and the ICV's field, which come from outside, may be.
+    let cases: [(&str, Make, usize, &[u32]); 7] = [
+        ("GCM", |spi, length, info| esp(spi, keyed(GCM, length, info), None), 36, &[0, 8, 12, 16]),
+        ("ChaCha20", |spi, length, info| esp(spi, keyed(EncryptionAlgorithm::ChaCha20Poly1305, length, info), None), 36, &[0, 16]),
+        ("CBC", |spi, length, info| esp(spi, keyed(CBC, length, info), Some(keyed(SHA1, 20, 0))), 16, &[0]),
+        ("3DES", |spi, length, info| esp(spi, keyed(EncryptionAlgorithm::TripleDesCbc, length, info), Some(keyed(SHA1, 20, 0))), 24, &[0]),
+        ("its HMAC", |spi, length, info| esp(spi, keyed(CBC, 16, 0), Some(keyed(SHA1, length, info))), 20, &[0]),
+        ("AH", |spi, length, info| Associations::Ah(AhAssociation { authentication: keyed(SHA1, length, info), ..ah_association(spi) }), 20, &[0]),
+        ("AH", |spi, length, info| Associations::Ah(AhAssociation { authentication: keyed(GMAC, length, info), ..ah_association(spi) }), 20, &[0, 16]),
+    ];
+    for (name, make, right, infos) in cases {
+        for length in (0..=80).chain([255, 256, 257, 65_535, 65_536]) {
+            assert_eq!(try_add(make, length, 0).err(), if length == right { None } else { Some(Status::INVALID_DATA) }, "{name}: {length}");
+        }
+        for info in (0..=33).chain([64, 96, 128, 255, 256, 264, 65_535, 65_544, 1 << 31, u32::MAX - 7, u32::MAX]) {
+            let expected = if infos.contains(&info) { None } else { Some(Status::INVALID_DATA) };
+            assert_eq!(try_add(make, right, info).err(), expected, "{name}: {info}");
+        }
+    }
+    let windows = [(0, true), (1, true), (64, true), (65_535, true), (65_536, true), (65_537, false), (1 << 31, false), (u32::MAX, false)];
+    for (spi, (window, taken)) in (0x8000..).zip(windows) {
+        for direction in [IN, OUT] {
+            let mut bundle = Sa::new(spi).bundle(direction);
+            bundle.extension.replay_window = Some(window);
+            assert_eq!(nic.try_add(bundle).err(), if taken { None } else { Some(Status::INVALID_DATA) }, "{window}");
+        }
+    }
+}
+
+/// each field of an update that is not right refuses it, and changes nothing.
+#[test]
+fn r_13_updates_out_of_bounds_are_refused() {
+    let mut nic = Nic::new(Link::Bare);
+    let sa = Sa::new(0x1001).esn(5);
+    let (inbound, outbound, short) = (nic.add(&sa, IN), nic.add(&sa, OUT), nic.add(&Sa::new(0x1002), OUT));
+    let right = UpdateSa { handle: outbound, operation: Operation::Esp, spi: Spi(0x1001), sequence_number_high: 6 };
+    let mut wrong = vec![UpdateSa { operation: Operation::Ah, ..right }, UpdateSa { handle: inbound, operation: Operation::Ah, ..right }];
+    wrong.extend([0, 1, 255, 256, 0x1000, 0x1002, u32::MAX].map(|spi| UpdateSa { spi: Spi(spi), ..right }));
+    wrong.extend([0, 1, 4].map(|sequence_number_high| UpdateSa { sequence_number_high, ..right }));
+    wrong.extend([0, 1, u32::MAX].map(|high| UpdateSa { handle: short, spi: Spi(0x1002), sequence_number_high: high, ..right }));
+    wrong.extend([1, u64::MAX].into_iter().filter_map(OffloadHandle::from_bits).map(|handle| UpdateSa { handle, ..right }));
+    for update in wrong {
+        assert_eq!(nic.done(DirectOid::UpdateSa(update)).0, Status::INVALID_PARAMETER, "{update:?}");
+    }
+    let sends = |nic: &mut Nic, high: u64, low: u32| {
+        let packet = sa.unsealed(Shape::BARE, low, b"payload");
+        assert_eq!(nic.send_one(packet.list(Some(outbound))).1, [sa.sealed(&packet, high << 32 | u64::from(low))]);
+    };
+    sends(&mut nic, 5, 1);
+    for high in [5, 6, u32::MAX] {
+        assert_eq!(nic.done(DirectOid::UpdateSa(UpdateSa { sequence_number_high: high, ..right })).0, Status::SUCCESS, "{high}");
+        sends(&mut nic, high.into(), 2);
+    }
+    assert_eq!(nic.done(DirectOid::UpdateSa(right)).0, Status::INVALID_PARAMETER, "high halves never go back");
 }
 
 #[test]

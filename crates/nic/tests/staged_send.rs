@@ -144,7 +144,7 @@ fn udp_encapsulation_that_is_not_as_said_fails_whole() {
             ("send_header_mismatch", |w, _| w.header.esp_header_offset -= 2),
             ("send_header_mismatch", |w, b| w.bytes[esp_at(b, 0)..][..4].fill(0)),
             ("send_lengths", |w, b| w.bytes[esp_at(b, 0) - 3] -= 1),
-            ("send_header_mismatch", |w, b| w.bytes[esp_at(b, 0) - 3] += 1),
+            ("send_lengths", |w, b| w.bytes[esp_at(b, 0) - 3] += 1),
         ],
     );
     // And UDP where the SA has none.

@@ -5,7 +5,8 @@ use ipsec::{BATCH, Data, OpenBatch, OpenJob, Provider, Scratch, SealJob, Trailer
 use ndis::{CryptoStatus, NetBufferList, Operation, OutOfBand};
 use packet::{EspPacket, IpProtocol};
 
-use super::receive::{Carried, Receiver, Task, Tasks, carries_tunnel, forged, report_failure, report_trailer};
+use super::journal::{After, End, conclude};
+use super::receive::{Carried, Receiver, Task, carries_tunnel, report_trailer};
 
 /// A packet that is being opened.
 struct Opening<'a, 't, 'l, P: Provider> {
@@ -15,8 +16,8 @@ struct Opening<'a, 't, 'l, P: Provider> {
 }
 
 impl<'a, P: Provider> Receiver<'a, P> {
-    /// Opens the ESP packets that `tasks` name among `lists`. What comes after goes to `next`.
-    pub(super) fn open(&self, tasks: &[Task<'a, P>], lists: &mut [NetBufferList], scratch: &mut Scratch, next: &mut Tasks<'a, P>) {
+    /// Opens the ESP packets that `tasks` name among `lists`. What they came to goes to `after`.
+    pub(super) fn open(&self, tasks: &[Task<'a, P>], lists: &mut [NetBufferList], scratch: &mut Scratch, after: &mut After<'a, P>) {
         let mut jobs = OpenBatch::<'_, P::Key>::new();
         let mut openings = ArrayVec::<Opening<'a, '_, '_, P>, BATCH>::new();
         let mut lists = lists.iter_mut();
@@ -35,44 +36,43 @@ impl<'a, P: Provider> Receiver<'a, P> {
                     openings.push(Opening { task, sequence, oob });
                     // What high half the next packets have is known when this one was verified.
                     if task.sa.is_unverified(Operation::Esp) {
-                        self.run(&mut jobs, &mut openings, scratch, next);
+                        self.run(&mut jobs, &mut openings, scratch, after);
                     }
                 }
-                // The ciphertext is not of whole blocks: other lengths were looked at when the packet was found.
-                None => report_failure(oob, task.sa, task.position, CryptoStatus::InvalidPacketSyntax),
+                // The ciphertext is not of whole blocks: other lengths were looked at when the packet was found. Packets before it are still to be opened.
+                None => after.journal.note(task, End::Failed(CryptoStatus::InvalidPacketSyntax)),
             }
         }
-        self.run(&mut jobs, &mut openings, scratch, next);
+        self.run(&mut jobs, &mut openings, scratch, after);
     }
 
     #[inline]
-    fn run(&self, jobs: &mut OpenBatch<'_, P::Key>, openings: &mut ArrayVec<Opening<'a, '_, '_, P>, BATCH>, scratch: &mut Scratch, next: &mut Tasks<'a, P>) {
+    fn run(&self, jobs: &mut OpenBatch<'_, P::Key>, openings: &mut ArrayVec<Opening<'a, '_, '_, P>, BATCH>, scratch: &mut Scratch, after: &mut After<'a, P>) {
         if jobs.is_empty() {
             return;
         }
         self.provider.open(jobs, scratch);
         for (job, opening) in jobs.iter_mut().zip(openings.drain(..)) {
-            self.conclude_esp(job, opening, next);
+            self.conclude_esp(job, opening, after);
         }
         jobs.clear();
     }
 
     #[inline]
-    fn conclude_esp(&self, job: &mut OpenJob<'_, P::Key>, opening: Opening<'a, '_, '_, P>, next: &mut Tasks<'a, P>) {
+    fn conclude_esp(&self, job: &mut OpenJob<'_, P::Key>, opening: Opening<'a, '_, '_, P>, after: &mut After<'a, P>) {
         let Opening { task, sequence, oob } = opening;
         if !job.verdict.is_good() {
-            report_failure(oob, task.sa, task.position, forged(task));
+            fail(task, None, End::Forged, oob, after);
             return;
         }
         let Data::InPlace(text) = &job.data else { return };
         match judge(text) {
             Ok((payload, trailer, tunnel)) => {
                 report_trailer(oob, trailer.next_header, trailer.pad_length);
-                self.conclude(task, sequence, &Carried { payload, tunnel }, oob, next);
+                self.conclude(task, sequence, &Carried { payload, tunnel }, oob, after);
             }
             Err(status) => {
-                task.sa.authentic(Operation::Esp, sequence);
-                report_failure(oob, task.sa, task.position, status);
+                fail(task, Some(sequence), End::Failed(status), oob, after);
                 self.restore(job);
             }
         }
@@ -85,6 +85,19 @@ impl<'a, P: Provider> Receiver<'a, P> {
         let mut icv = [0; 32];
         let Some(icv) = icv.get_mut(..job.tag.len()) else { return };
         self.provider.seal(&mut [SealJob::new(job.key, job.nonce, job.aad, Data::InPlace(text), icv)]);
+    }
+}
+
+/// Ends a portion with a failure, now or when the chunk is concluded. `authentic`: the number of one whose ICV was good all the same.
+#[cold]
+#[inline(never)]
+fn fail<'a, P: Provider>(task: &Task<'a, P>, authentic: Option<u64>, end: End, oob: &mut OutOfBand, after: &mut After<'a, P>) {
+    for end in authentic.map(|sequence| End::Authentic { sequence }).into_iter().chain([end]) {
+        if after.journal.is_open() {
+            after.journal.note(task, end);
+        } else {
+            conclude(task.sa, task.operation, task.position, end, oob);
+        }
     }
 }
 

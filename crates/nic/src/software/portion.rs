@@ -70,7 +70,7 @@ impl IpsecHeader {
         (self.0.get() >> Self::OFFSET & 0x3_ffff) as usize
     }
 
-    /// Where what it heads ends, in bytes from the start of the IP header: with the IP packet, or with the UDP datagram that it is in.
+    /// Where what it heads ends, in bytes from the start of the IP header: with the IP packet; after the SPI if it is in a datagram of another length.
     #[inline]
     pub(super) const fn end(self) -> usize {
         (self.0.get() >> Self::END & 0xf_ffff) as usize
@@ -186,14 +186,23 @@ fn ipsec_header(protocol: IpProtocol, bytes: &[u8], offset: usize, end: usize, f
 }
 
 /// The ESP in a UDP datagram. IKE, keepalives, and what is too short for an SPI, are none (RFC 3948). The checksum is not looked at (RFC 6935).
+///
+/// ESP ends with the IP packet. The datagram's length, which nobody authenticates, has to say the same: if it does not, all that there is of the ESP is the
+/// SPI that its bundle is found by, and that is too short for any.
 fn esp_in_udp(datagram: &[u8], offset: usize, carries_esp: impl Fn(u16) -> bool) -> Option<IpsecHeader> {
-    let udp = UdpPacket::new(datagram).ok()?;
-    let port = udp.dst_port();
+    let (header, payload) = datagram.split_first_chunk::<UDP_HEADER_LEN>()?;
+    let [_, _, high, low, ..] = *header;
+    let port = u16::from_be_bytes([high, low]);
     if !carries_esp(port) {
         return None;
     }
-    let spi = udp.payload().first_chunk::<4>()?;
-    if *spi == NON_ESP_MARKER { None } else { IpsecHeader::new(IpsecHeader::ESP_IN_UDP, offset + UDP_HEADER_LEN, offset + udp.total_len(), port) }
+    let spi = payload.first_chunk::<4>()?;
+    if *spi == NON_ESP_MARKER {
+        return None;
+    }
+    let fits = UdpPacket::new(datagram).is_ok_and(|udp| udp.total_len() == datagram.len());
+    let length = UDP_HEADER_LEN + if fits { payload.len() } else { spi.len() };
+    IpsecHeader::new(IpsecHeader::ESP_IN_UDP, offset + UDP_HEADER_LEN, offset + length, port)
 }
 
 /// The local UDP ports that are looked into for ESP: the adapter's, and those that single bundles brought.
@@ -302,11 +311,12 @@ mod tests {
         let mut other_port = packet(&[1; 8]);
         other_port[23] = 0x95;
         assert_eq!(header(&other_port), None);
-        // What follows the datagram is not in it; a datagram longer than its packet is none.
-        let mut short = packet(&[1; 8]);
-        short[25] = 12;
-        assert_eq!(header(&short).unwrap().end(), 32);
-        short[25] = 17;
-        assert_eq!(header(&short), None);
+        // Of a datagram that is shorter or longer than its packet's payload there is no more than the SPI.
+        for length in (0..=u8::MAX).filter(|&length| length != 16) {
+            let mut other = packet(&[1; 8]);
+            other[25] = length;
+            let found = header(&other).unwrap();
+            assert_eq!((found.offset(), found.end(), found.udp_port()), (28, 32, Some(4500)), "{length}");
+        }
     }
 }

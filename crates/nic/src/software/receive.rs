@@ -4,7 +4,7 @@
 //! before the step that failed.
 //!
 //! A chunk of packets is worked on in rounds, one header of each packet a round: AH of the outer portion, its ESP, AH of the inner portion, its ESP. Nearly
-//! all packets are done after the first.
+//! all packets are done after the first. Where packets do not end in their order, what becomes of them is noted, and concluded in their order.
 
 use core::sync::atomic::Ordering;
 
@@ -14,6 +14,7 @@ use ndis::{CryptoStatus, HeaderReceive, IpsecReceive, NblBatch, NetBufferList, O
 use packet::{FrameBatch, IpProtocol, IpVersion, Medium};
 
 use super::counters::Counters;
+use super::journal::{After, End, Journal, conclude};
 use super::lookup::{Finder, Hit};
 use super::portion::Position;
 use super::sa::Sa;
@@ -88,27 +89,30 @@ impl<'a, P: Provider> Receiver<'a, P> {
     /// Receives all of `frames`, and leaves it empty.
     pub(super) fn receive(&self, frames: &mut FrameBatch, up: &mut NblBatch, memory: &mut Memory) {
         let mut left = Left::default();
+        let mut after = After::new();
         let first = up.len();
         up.extend(frames.drain(..).map(|frame| NetBufferList::from_frame(frame, 0)));
         for chunk in up[first..].chunks_mut(BATCH) {
             let mut tasks = Tasks::new();
             for (index, list) in (0..).zip(chunk.iter_mut()) {
                 list.l3_offset = ip_offset(self.medium, list.buffer.as_slice());
-                self.classify(list, index, &mut tasks, &mut left);
+                self.classify(list, index, &mut tasks, &mut after.journal, &mut left);
             }
             while !tasks.is_empty() {
-                let mut next = Tasks::new();
                 if tasks.iter().any(|task| task.operation == Operation::Ah) {
-                    self.verify(&tasks, chunk, memory, &mut next);
+                    // Those with AH are done before those without.
+                    after.journal.open();
+                    self.verify(&tasks, chunk, memory, &mut after);
                 }
-                self.open(&tasks, chunk, &mut memory.scratch, &mut next);
-                if next.is_empty() {
+                self.open(&tasks, chunk, &mut memory.scratch, &mut after);
+                if after.next.is_empty() {
                     break;
                 }
+                tasks = core::mem::take(&mut after.next);
                 // Those after AH and those after ESP, in the packets' order again.
-                next.sort_unstable_by_key(|task| task.index);
-                tasks = next;
+                tasks.sort_unstable_by_key(|task| task.index);
             }
+            after.journal.settle(chunk);
         }
         if left.outside_capabilities != 0 {
             self.counters.outside_capabilities.fetch_add(left.outside_capabilities, Ordering::Relaxed);
@@ -118,9 +122,9 @@ impl<'a, P: Provider> Receiver<'a, P> {
         }
     }
 
-    /// Finds the first header of a list's packet that is to be worked on, or reports what is wrong with it, or leaves the packet alone.
+    /// Finds the first header of a list's packet that is to be worked on, or notes what is wrong with it, or leaves the packet alone.
     #[inline(always)]
-    fn classify(&self, list: &mut NetBufferList, index: u32, tasks: &mut Tasks<'a, P>, left: &mut Left) {
+    fn classify(&self, list: &mut NetBufferList, index: u32, tasks: &mut Tasks<'a, P>, journal: &mut Journal<'a, P>, left: &mut Left) {
         let (frame, l3_offset) = (list.buffer.as_slice(), usize::from(list.l3_offset));
         if !announces_ip(self.medium, frame, l3_offset) {
             return;
@@ -138,7 +142,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
         match self.finder.find(bytes, portion.version(), header, Position::Outer) {
             Hit::Nobody => left.no_sa += 1,
             Hit::Outside => left.outside_capabilities += 1,
-            Hit::Unfit(sa, status) => report_failure(&mut list.oob, sa, Position::Outer, status),
+            Hit::Unfit(sa, status) => journal.note_unfit(sa, index, Position::Outer, status),
             Hit::Fit(sa) => tasks.push(Task {
                 sa,
                 index,
@@ -154,13 +158,21 @@ impl<'a, P: Provider> Receiver<'a, P> {
 
     /// Ends a portion that was good in all, and goes on to the packet in it if it has one that is this NIC's too.
     #[inline]
-    pub(super) fn conclude(&self, task: &Task<'a, P>, sequence: u64, carried: &Carried<'_>, oob: &mut OutOfBand, next: &mut Tasks<'a, P>) {
-        let delete = task.sa.verified(task.operation, sequence, carried.tunnel);
-        report(oob, task.position, delete, CryptoStatus::Success);
+    pub(super) fn conclude(&self, task: &Task<'a, P>, sequence: u64, carried: &Carried<'_>, oob: &mut OutOfBand, after: &mut After<'a, P>) {
+        let good = End::Good { sequence, tunnel: carried.tunnel };
+        if after.journal.is_open() {
+            after.journal.note(task, good);
+        } else {
+            conclude(task.sa, task.operation, task.position, good, oob);
+        }
         if carried.tunnel && task.position == Position::Outer && may_nest(carried.payload) && self.finder.word.nests() {
             match self.descend(task, carried.payload, carried.at(task)) {
-                Some(Ok(inner)) => next.push(inner),
-                Some(Err((sa, status))) => report_failure(oob, sa, Position::Inner, status),
+                Some(Ok(inner)) => {
+                    // The packets after it are opened before what is in it.
+                    after.journal.open();
+                    after.next.push(inner);
+                }
+                Some(Err((sa, status))) => after.journal.note_unfit(sa, task.index, Position::Inner, status),
                 None => {}
             }
         }
@@ -227,16 +239,6 @@ pub(super) fn carries_tunnel(next_header: IpProtocol, payload: &[u8]) -> Result<
     if carried == Some(announced) { Ok(true) } else { Err(CryptoStatus::GenericError) }
 }
 
-/// What a header that did not verify is called (OV2-RECV-5a).
-pub(super) fn forged<P: Provider>(task: &Task<'_, P>) -> CryptoStatus {
-    match (task.operation, task.sa.probably_tunnel(task.position)) {
-        (Operation::Ah, false) => CryptoStatus::TransportAhAuthFailed,
-        (Operation::Ah, true) => CryptoStatus::TunnelAhAuthFailed,
-        (Operation::Esp, false) => CryptoStatus::TransportEspAuthFailed,
-        (Operation::Esp, true) => CryptoStatus::TunnelEspAuthFailed,
-    }
-}
-
 /// Reports how a portion ended.
 #[inline]
 pub(super) fn report(oob: &mut OutOfBand, position: Position, delete: bool, crypto_status: CryptoStatus) {
@@ -246,12 +248,6 @@ pub(super) fn report(oob: &mut OutOfBand, position: Position, delete: bool, cryp
         Position::Inner => (true, delete || oob.ipsec_receive().sa_delete_request),
     };
     oob.set_ipsec_receive(IpsecReceive { sa_delete_request: delete, crypto_done: true, next_crypto_done, crypto_status });
-}
-
-#[cold]
-#[inline(never)]
-pub(super) fn report_failure<P: Provider>(oob: &mut OutOfBand, sa: &Sa<P>, position: Position, status: CryptoStatus) {
-    report(oob, position, sa.wants_delete(), status);
 }
 
 /// Reports the trailer of an ESP that was good: the innermost one stays (OV2-OOB-3).

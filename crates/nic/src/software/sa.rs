@@ -185,6 +185,14 @@ impl<P: Provider> Sa<P> {
         self.extended(operation) && self.numbers(operation).is_unverified()
     }
 
+    /// Lets the high halves of the next packets' numbers follow that of a packet whose ICV was good.
+    #[inline]
+    pub(super) fn follow(&self, operation: Operation, sequence: u64) {
+        if self.extended(operation) {
+            self.numbers(operation).authentic(sequence);
+        }
+    }
+
     /// Notes the number of a packet whose ICV was good.
     #[inline]
     pub(super) fn authentic(&self, operation: Operation, sequence: u64) {

@@ -2,11 +2,12 @@
 
 use arrayvec::ArrayVec;
 use ipsec::{AhPart, AhSa, AuthBatch, BATCH, Provider};
-use ndis::{CryptoStatus, NetBufferList, Operation, OutOfBand};
+use ndis::{CryptoStatus, NetBufferList, Operation};
 use packet::AhPacket;
 
+use super::journal::{After, End};
 use super::lookup::check_esp;
-use super::receive::{Carried, Memory, Receiver, Task, Tasks, carries_tunnel, forged, report_failure};
+use super::receive::{Carried, Memory, Receiver, Task, carries_tunnel};
 
 /// A packet that is being verified.
 struct Verifying<'a, 't, P: Provider> {
@@ -17,8 +18,8 @@ struct Verifying<'a, 't, P: Provider> {
 }
 
 impl<'a, P: Provider> Receiver<'a, P> {
-    /// Verifies the AHs that `tasks` name among `lists`. What comes after goes to `next`.
-    pub(super) fn verify(&self, tasks: &[Task<'a, P>], lists: &mut [NetBufferList], memory: &mut Memory, next: &mut Tasks<'a, P>) {
+    /// Verifies the AHs that `tasks` name among `lists`. What they came to goes to `after`.
+    pub(super) fn verify(&self, tasks: &[Task<'a, P>], lists: &mut [NetBufferList], memory: &mut Memory, after: &mut After<'a, P>) {
         let mut prepared = ArrayVec::<Verifying<'a, '_, P>, BATCH>::new();
         for task in tasks.iter().filter(|task| task.operation == Operation::Ah) {
             let Some(list) = lists.get_mut(task.index as usize) else { continue };
@@ -27,16 +28,16 @@ impl<'a, P: Provider> Receiver<'a, P> {
                     prepared.push(verifying);
                     // What high half the next packets have is known when this one was verified.
                     if task.sa.is_unverified(Operation::Ah) {
-                        self.run_ah(&mut prepared, lists, &mut memory.masked, next);
+                        self.run_ah(&mut prepared, lists, &mut memory.masked, after);
                     }
                 }
-                None => report_failure(&mut list.oob, task.sa, task.position, CryptoStatus::InvalidPacketSyntax),
+                None => after.journal.note(task, End::Failed(CryptoStatus::InvalidPacketSyntax)),
             }
         }
-        self.run_ah(&mut prepared, lists, &mut memory.masked, next);
+        self.run_ah(&mut prepared, lists, &mut memory.masked, after);
     }
 
-    fn run_ah(&self, prepared: &mut ArrayVec<Verifying<'a, '_, P>, BATCH>, lists: &mut [NetBufferList], masked: &mut Vec<u8>, next: &mut Tasks<'a, P>) {
+    fn run_ah(&self, prepared: &mut ArrayVec<Verifying<'a, '_, P>, BATCH>, lists: &mut [NetBufferList], masked: &mut Vec<u8>, after: &mut After<'a, P>) {
         let mut jobs: AuthBatch<'_, P::AuthKey> =
             prepared.iter().map(|Verifying { task, transform, part, .. }| transform.job(portion(task, lists), masked, part)).collect();
         self.provider.authenticate(&mut jobs);
@@ -45,29 +46,37 @@ impl<'a, P: Provider> Receiver<'a, P> {
         let good: ArrayVec<bool, BATCH> = verdicts.collect();
         drop(jobs);
         for (Verifying { task, sequence, .. }, good) in prepared.drain(..).zip(good) {
-            let Some(NetBufferList { buffer, oob, .. }) = lists.get_mut(task.index as usize) else { continue };
+            let Some(list) = lists.get_mut(task.index as usize) else { continue };
             if good {
-                self.conclude_ah(task, sequence, buffer.as_slice(), oob, next);
+                self.conclude_ah(task, sequence, list, after);
             } else {
-                report_failure(oob, task.sa, task.position, forged(task));
+                after.journal.note(task, End::Forged);
             }
         }
         masked.clear();
     }
 
-    fn conclude_ah(&self, task: &Task<'a, P>, sequence: u64, frame: &[u8], oob: &mut OutOfBand, next: &mut Tasks<'a, P>) {
-        let Some(ah) = frame.get(task.at as usize..task.end as usize).and_then(|bytes| AhPacket::new(bytes).ok()) else { return };
+    fn conclude_ah(&self, task: &Task<'a, P>, sequence: u64, list: &mut NetBufferList, after: &mut After<'a, P>) {
+        let NetBufferList { buffer, oob, .. } = list;
+        let Some(ah) = buffer.as_slice().get(task.at as usize..task.end as usize).and_then(|bytes| AhPacket::new(bytes).ok()) else { return };
         let (at, payload) = (task.at as usize + ah.header_len(), ah.payload());
         let concluded = if task.sa.transforms.esp().is_some() {
-            task.sa.authentic(Operation::Ah, sequence);
-            check_esp(task.sa, payload).map(|()| next.push(Task { at: at as u32, operation: Operation::Esp, ..*task }))
+            after.journal.note(task, End::Authentic { sequence });
+            check_esp(task.sa, payload).map(|()| after.next.push(Task { at: at as u32, operation: Operation::Esp, ..*task }))
         } else {
-            carries_tunnel(ah.next_header(), payload)
-                .map(|tunnel| self.conclude(task, sequence, &Carried { payload, tunnel }, oob, next))
-                .inspect_err(|_| task.sa.authentic(Operation::Ah, sequence))
+            match carries_tunnel(ah.next_header(), payload) {
+                Ok(tunnel) => {
+                    self.conclude(task, sequence, &Carried { payload, tunnel }, oob, after);
+                    Ok(())
+                }
+                Err(status) => {
+                    after.journal.note(task, End::Authentic { sequence });
+                    Err(status)
+                }
+            }
         };
         if let Err(status) = concluded {
-            report_failure(oob, task.sa, task.position, status);
+            after.journal.note(task, End::Failed(status));
         }
     }
 }
