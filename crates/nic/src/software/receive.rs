@@ -157,7 +157,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
     }
 
     /// Ends a portion that was good in all, and goes on to the packet in it if it has one that is this NIC's too.
-    #[inline]
+    #[inline(always)]
     pub(super) fn conclude(&self, task: &Task<'a, P>, sequence: u64, carried: &Carried<'_>, oob: &mut OutOfBand, after: &mut After<'a, P>) {
         let good = End::Good { sequence, tunnel: carried.tunnel };
         if after.journal.is_open() {
