@@ -3,7 +3,8 @@
 use ipsecov2::sa_file::{Format, SaFile, SaFileError, SaFileRules, Target, write};
 use packet::IpAddress;
 
-const FILE: &str = "fuzz";
+/// The name of the file in errors.
+pub(crate) const FILE: &str = "fuzz";
 
 /// Takes `data` for the text of a file of `format`, and writes what it holds as `target`, which is the same.
 pub(crate) fn check(data: &[u8], format: Format, target: Target) {
@@ -33,7 +34,8 @@ pub(crate) fn check(data: &[u8], format: Format, target: Target) {
     write(&bundles, Target::IpBatch);
 }
 
-fn read(text: &str, rules: SaFileRules<'_>) -> Option<SaFile> {
+/// Reads a text; of one that is refused the error has to be a good one.
+pub(crate) fn read(text: &str, rules: SaFileRules<'_>) -> Option<SaFile> {
     match SaFile::parse(text, FILE, rules) {
         Ok(file) => {
             assert!(!file.bundles.is_empty());

@@ -11,6 +11,8 @@ mod inbound;
 mod sa_file;
 #[path = "../../../fuzz/checks/sa_text.rs"]
 mod sa_text;
+#[path = "../../../fuzz/checks/udp_esp.rs"]
+mod udp_esp;
 #[path = "../../../fuzz/checks/xfrm.rs"]
 mod xfrm;
 
@@ -32,6 +34,11 @@ fn xfrm() {
 #[test]
 fn esp_sa() {
     assert!(replay("esp_sa", esp_sa::check) >= 5);
+}
+
+#[test]
+fn udp_esp() {
+    assert!(replay("udp_esp", udp_esp::check) >= 6);
 }
 
 /// Returns how many files there were.
