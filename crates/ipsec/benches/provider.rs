@@ -14,7 +14,7 @@ use aws_lc_rs::aead;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput};
 use ipsec::{
-    AesKeySize, AuthBatch, AuthJob, Authentication, AwsLc, BATCH, Crypto, Encryption, EspParameters, EspSa, OpenBatch, Provider, RustCrypto, Scratch,
+    AesKeySize, AuthBatch, AuthJob, Authentication, AwsLc, BATCH, Crypto, Encryption, EspParameters, EspSa, MbCrypto, OpenBatch, Provider, RustCrypto, Scratch,
     SealBatch, Suite,
 };
 use secret::SecretBytes;
@@ -52,6 +52,8 @@ fn seal(criterion: &mut Criterion, results: &Results) {
                 aws.seal_in_place_scatter(aead::Nonce::assume_unique_for_key(nonce(*iv)), aead::Aad::from(header), text, &[], tag).unwrap();
             }
         });
+        run(&mut group, "mbcrypto", &mut seal_with(MbCrypto::best(), &mut packets.clone()));
+        run(&mut group, "mbcrypto by choice", &mut seal_with(Crypto::MbCrypto(MbCrypto::best()), &mut packets.clone()));
         run(&mut group, "aws-lc", &mut seal_with(AwsLc, &mut packets.clone()));
         run(&mut group, "aws-lc by choice", &mut seal_with(Crypto::AwsLc, &mut packets.clone()));
         run(&mut group, "rustcrypto raw", &mut || {
@@ -93,6 +95,8 @@ fn open(criterion: &mut Criterion, results: &Results) {
                 aws.open_in_place_separate_tag(aead::Nonce::assume_unique_for_key(nonce(*iv)), aead::Aad::from(header), tag, text).unwrap();
             }
         });
+        run(&mut group, "mbcrypto", &mut open_with(MbCrypto::best(), &arrived));
+        run(&mut group, "mbcrypto by choice", &mut open_with(Crypto::MbCrypto(MbCrypto::best()), &arrived));
         run(&mut group, "aws-lc", &mut open_with(AwsLc, &arrived));
         run(&mut group, "aws-lc by choice", &mut open_with(Crypto::AwsLc, &arrived));
         run(&mut group, "rustcrypto raw", &mut || {
@@ -165,6 +169,7 @@ fn suites(criterion: &mut Criterion, results: &Results) {
         for size in [64, 1420] {
             let operation: &'static str = format!("{suite}").leak();
             let mut group = group(criterion, operation, size);
+            round_trips(&mut group, results, operation, size, suite, ["mbcrypto seal", "mbcrypto open"], &MbCrypto::best());
             round_trips(&mut group, results, operation, size, suite, ["aws-lc seal", "aws-lc open"], &AwsLc);
             round_trips(&mut group, results, operation, size, suite, ["rustcrypto seal", "rustcrypto open"], &RustCrypto);
             group.finish();
@@ -230,6 +235,7 @@ fn authenticate(criterion: &mut Criterion, results: &Results) {
         for size in [64, 1420] {
             let packet = vec![0x5a; 44 + size];
             let mut group = group(criterion, operation, size);
+            results.bench(&mut group, operation, size, "mbcrypto", &mut || {}, &mut run(&MbCrypto::best(), algorithm, &packet));
             results.bench(&mut group, operation, size, "aws-lc", &mut || {}, &mut run(&AwsLc, algorithm, &packet));
             results.bench(&mut group, operation, size, "rustcrypto", &mut || {}, &mut run(&RustCrypto, algorithm, &packet));
             group.finish();

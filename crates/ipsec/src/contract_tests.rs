@@ -6,8 +6,8 @@ use secret::SecretBytes;
 
 use crate::insecure::Toy;
 use crate::{
-    Aad, AesKeySize, AuthJob, Authentication, AwsLc, Crypto, Data, Encryption, EspParameters, EspSa, Icv, KeyError, KeyParameters, Nonce, OpenJob, Provider,
-    RustCrypto, Scratch, SealJob, Suite, Verdict, read_trailer,
+    Aad, AesKeySize, AuthJob, Authentication, AwsLc, Crypto, Data, Encryption, EspParameters, EspSa, Icv, KeyError, KeyParameters, MbCrypto, MbPath, Nonce,
+    OpenJob, Provider, RustCrypto, Scratch, SealJob, Suite, Verdict, read_trailer,
 };
 
 const GCM: [Encryption; 3] = [Encryption::AesGcm(AesKeySize::Aes128), Encryption::AesGcm(AesKeySize::Aes192), Encryption::AesGcm(AesKeySize::Aes256)];
@@ -27,6 +27,11 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 
 fn array<const N: usize>(seed: u64) -> [u8; N] {
     noise(seed, N).try_into().unwrap()
+}
+
+/// [`MbCrypto`] with each set of instructions that this processor has.
+fn paths() -> impl Iterator<Item = MbCrypto> {
+    MbPath::ALL.into_iter().filter_map(MbCrypto::new)
 }
 
 /// Every suite with every ICV length of it.
@@ -290,15 +295,31 @@ fn rust_crypto_fails_without_a_trace() {
 }
 
 #[test]
+fn mbcrypto_fails_without_a_trace() {
+    for path in paths() {
+        every_length(&path);
+    }
+}
+
+#[test]
 fn the_choice_fails_without_a_trace() {
-    every_length(&Crypto::AwsLc);
-    every_length(&Crypto::RustCrypto);
+    for provider in Crypto::all() {
+        every_length(&provider);
+    }
 }
 
 /// a packet that fails comes back bit for bit, and no plaintext is released before the check; of every suite.
 #[test]
 fn r_04_every_suite_of_aws_lc_fails_without_a_trace() {
     every_suite(&AwsLc);
+}
+
+/// R-04, as above.
+#[test]
+fn r_04_every_suite_of_mbcrypto_fails_without_a_trace() {
+    for path in paths() {
+        every_suite(&path);
+    }
 }
 
 /// R-04, as above.
@@ -311,7 +332,7 @@ fn r_04_every_suite_of_rust_crypto_fails_without_a_trace() {
 #[test]
 fn r_04_every_suite_of_the_choice_fails_without_a_trace() {
     let mut scratch = Scratch::new();
-    for provider in Crypto::ALL {
+    for provider in Crypto::with_paths() {
         for (number, variant) in variants().into_iter().enumerate() {
             for copy in [false, true] {
                 fails_without_a_trace(&provider, &Packet::new(number as u64, variant, number % 2 == 0, 200, copy), &mut scratch);
@@ -357,6 +378,9 @@ fn r_03_bytes_of_other_holders_are_unchanged() {
     }
     holds(&AwsLc);
     holds(&RustCrypto);
+    for provider in Crypto::with_paths() {
+        holds(&provider);
+    }
 }
 
 /// Jobs that no correct caller makes: refused, with output and ICV zero.
@@ -404,8 +428,10 @@ fn impossible<P: Provider>(provider: &P) {
 fn impossible_jobs_are_refused() {
     impossible(&AwsLc);
     impossible(&RustCrypto);
-    impossible(&Crypto::AwsLc);
-    impossible(&Crypto::RustCrypto);
+    for (path, provider) in paths().zip(Crypto::with_paths()) {
+        impossible(&path);
+        impossible(&provider);
+    }
     impossible(&Toy);
 }
 
@@ -450,8 +476,12 @@ fn refuses_wrong_lengths<P: Provider>(provider: &P) {
 fn r_36_keys_have_exactly_their_length() {
     refuses_wrong_lengths(&AwsLc);
     refuses_wrong_lengths(&RustCrypto);
-    refuses_wrong_lengths(&Crypto::AwsLc);
-    refuses_wrong_lengths(&Crypto::RustCrypto);
+    for path in paths() {
+        refuses_wrong_lengths(&path);
+    }
+    for provider in Crypto::with_paths() {
+        refuses_wrong_lengths(&provider);
+    }
     refuses_wrong_lengths(&Toy);
     let error = AwsLc.key(&KeyParameters::combined(GCM[1], &[0; 20], 16)).unwrap_err().to_string();
     assert_eq!(error, "aes-gcm-192 takes a key of 24 bytes, 20 were given");
@@ -468,7 +498,7 @@ fn algorithms_that_do_not_go_together_are_refused() {
                 continue;
             }
             refused += 1;
-            for provider in Crypto::ALL {
+            for provider in Crypto::with_paths() {
                 assert_eq!(provider.key(&parameters).err(), Some(KeyError::Combination { encryption, authentication }));
             }
         }
@@ -494,7 +524,7 @@ fn a_3des_key_that_makes_it_des_is_refused() {
         let key = key.concat();
         let parameters = KeyParameters::separate(Encryption::TripleDesCbc, &key, Authentication::None, &[]);
         let error = (!good).then_some(KeyError::Degenerate { algorithm: Encryption::TripleDesCbc });
-        for provider in Crypto::ALL {
+        for provider in Crypto::with_paths() {
             assert_eq!(provider.key(&parameters).err(), error);
         }
         assert_eq!(Toy.key(&parameters).err(), error);
@@ -589,7 +619,9 @@ proptest! {
             prop_assert_eq!(&reference.text, &full.text);
             prop_assert_eq!(&reference.tag[..], &full.tag[..reference.icv_length]);
         }
-        for sealed in [seal(&AwsLc, &packets).0, seal(&Crypto::AwsLc, &packets).0, seal(&Crypto::RustCrypto, &packets).0] {
+        let alone = paths().map(|path| seal(&path, &packets).0);
+        let chosen = Crypto::with_paths().map(|provider| seal(&provider, &packets).0);
+        for sealed in alone.chain(chosen).chain([seal(&AwsLc, &packets).0]) {
             for (reference, sealed) in reference.iter().zip(&sealed) {
                 prop_assert_eq!((&reference.text, &reference.tag), (&sealed.text, &sealed.tag), "{}", reference.suite);
             }
@@ -610,7 +642,9 @@ proptest! {
             expected.push(if forge { Verdict::Bad } else { Verdict::Good });
         }
         let mut scratch = Scratch::new();
-        let all = [open(&AwsLc, &arrived, &mut scratch), open(&RustCrypto, &arrived, &mut scratch), open(&Crypto::AwsLc, &arrived, &mut scratch), open(&Crypto::RustCrypto, &arrived, &mut scratch)];
+        let mut all = vec![open(&AwsLc, &arrived, &mut scratch), open(&RustCrypto, &arrived, &mut scratch)];
+        all.extend(paths().map(|path| open(&path, &arrived, &mut scratch)));
+        all.extend(Crypto::with_paths().map(|provider| open(&provider, &arrived, &mut scratch)));
         for (opened, verdicts) in all {
             prop_assert_eq!(&verdicts, &expected);
             for (((opened, verdict), original), arrived) in opened.iter().zip(verdicts).zip(&packets).zip(&arrived) {
@@ -632,12 +666,9 @@ proptest! {
         let parts = [&message[..first.min(second)], &message[first.min(second)..first.max(second)], &message[first.max(second)..]];
         let reference = icv(&RustCrypto, algorithm, &key, nonce, [&message, &[], &[]]);
         prop_assert_eq!(reference.as_bytes().len(), algorithm.icv_length());
-        for computed in [
-            icv(&RustCrypto, algorithm, &key, nonce, parts),
-            icv(&AwsLc, algorithm, &key, nonce, parts),
-            icv(&Crypto::AwsLc, algorithm, &key, nonce, parts),
-            icv(&Crypto::RustCrypto, algorithm, &key, nonce, parts),
-        ] {
+        let alone = paths().map(|path| icv(&path, algorithm, &key, nonce, parts));
+        let chosen = Crypto::with_paths().map(|provider| icv(&provider, algorithm, &key, nonce, parts));
+        for computed in alone.chain(chosen).chain([icv(&AwsLc, algorithm, &key, nonce, parts), icv(&RustCrypto, algorithm, &key, nonce, parts)]) {
             prop_assert_eq!(computed.as_bytes(), reference.as_bytes());
             prop_assert!(computed.verify(reference.as_bytes()));
         }
@@ -721,23 +752,99 @@ proptest! {
 
 #[test]
 fn one_batch_may_mix_libraries_and_suites() {
-    let packets: Vec<Packet> =
-        variants().into_iter().enumerate().map(|(index, variant)| Packet::new(index as u64, variant, index % 2 == 0, 100, false)).collect();
+    // Several rounds of the suites: the second pass has more than one chunk.
+    let packets: Vec<Packet> = variants()
+        .into_iter()
+        .cycle()
+        .take(150)
+        .enumerate()
+        .map(|(index, variant)| Packet::new(index as u64, variant, index % 2 == 0, 100, index % 3 == 0))
+        .collect();
     let (reference, _) = seal(&RustCrypto, &packets);
-    for offset in 0..2 {
-        let keys: Vec<_> = packets.iter().enumerate().map(|(index, packet)| packet.key(&Crypto::ALL[(index + offset) % 2])).collect();
-        let mut sealed = packets.clone();
-        let mut jobs: Vec<_> = sealed
-            .iter_mut()
-            .zip(&keys)
-            .map(|(packet, key)| {
-                let (nonce, aad) = (packet.nonce(), packet.aad());
-                SealJob::new(key, nonce, aad, Data::InPlace(&mut packet.text), &mut packet.tag)
+    let libraries: Vec<Crypto> = Crypto::with_paths().collect();
+    for provider in &libraries {
+        for offset in 0..libraries.len() {
+            let keys: Vec<_> = packets.iter().enumerate().map(|(index, packet)| packet.key(&libraries[(index + offset) % libraries.len()])).collect();
+            let mut sealed = packets.clone();
+            let mut outputs: Vec<Vec<u8>> = packets.iter().map(|packet| vec![0x55; packet.text.len()]).collect();
+            let mut jobs: Vec<_> = sealed
+                .iter_mut()
+                .zip(&mut outputs)
+                .zip(&keys)
+                .map(|((packet, output), key)| {
+                    let (nonce, aad) = (packet.nonce(), packet.aad());
+                    let data = if packet.copy { Data::Copy { src: &packet.text, dst: output } } else { Data::InPlace(&mut packet.text) };
+                    // What an earlier call has left says nothing.
+                    SealJob { verdict: Verdict::Good, ..SealJob::new(key, nonce, aad, data, &mut packet.tag) }
+                })
+                .collect();
+            provider.seal(&mut jobs);
+            assert!(jobs.iter().all(|job| job.verdict.is_good()));
+            drop(jobs);
+            for ((sealed, output), reference) in sealed.iter_mut().zip(&outputs).zip(&reference) {
+                if sealed.copy {
+                    sealed.text.clone_from(output);
+                }
+                assert_eq!((&sealed.text, &sealed.tag), (&reference.text, &reference.tag), "{provider}, {}", reference.suite);
+            }
+
+            // Every fourth is not what was sent.
+            let forged = |index: usize, packet: &Packet| index % 4 == 1 && packet.suite.is_authenticated();
+            for (_, packet) in sealed.iter_mut().enumerate().filter(|(index, packet)| forged(*index, packet)) {
+                packet.text[50] ^= 1;
+            }
+            let mut opened = sealed.clone();
+            let mut jobs: Vec<_> = opened
+                .iter_mut()
+                .zip(&mut outputs)
+                .zip(&keys)
+                .map(|((packet, output), key)| {
+                    let (nonce, aad) = (packet.nonce(), packet.aad());
+                    let data = if packet.copy { Data::Copy { src: &packet.text, dst: output } } else { Data::InPlace(&mut packet.text) };
+                    OpenJob { verdict: Verdict::Good, ..OpenJob::new(key, nonce, aad, data, &packet.tag) }
+                })
+                .collect();
+            provider.open(&mut jobs, &mut Scratch::new());
+            let verdicts: Vec<Verdict> = jobs.iter().map(|job| job.verdict).collect();
+            drop(jobs);
+            for (index, packet) in packets.iter().enumerate() {
+                let what = format!("{provider}, {}", packet.suite);
+                assert_eq!(verdicts[index].is_good(), !forged(index, packet), "{what}");
+                match (packet.copy, verdicts[index].is_good()) {
+                    (false, true) => assert_eq!(opened[index].text, packet.text, "{what}"),
+                    (false, false) => assert_eq!(opened[index].text, sealed[index].text, "{what}"),
+                    (true, true) => assert_eq!(outputs[index], packet.text, "{what}"),
+                    (true, false) => assert_eq!(outputs[index], vec![0; packet.text.len()], "{what}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn one_batch_may_mix_keys_of_ah() {
+    let libraries: Vec<Crypto> = Crypto::with_paths().collect();
+    let algorithms = &Authentication::ALL[1..];
+    let message = noise(7, 300);
+    for provider in &libraries {
+        let mut keys = Vec::new();
+        let mut expected = Vec::new();
+        for (number, algorithm) in algorithms.iter().cycle().take(algorithms.len() * libraries.len() * 2).enumerate() {
+            let key = noise(number as u64, algorithm.mac_key_length());
+            keys.push(libraries[number / 3 % libraries.len()].auth_key(*algorithm, &key).unwrap());
+            expected.push(icv(&RustCrypto, *algorithm, &key, [9; 12], [&message[..number], &message[number..100], &message[100..]]));
+        }
+        let mut jobs: Vec<_> = keys
+            .iter()
+            .enumerate()
+            .map(|(number, key)| {
+                let parts = [&message[..number], &message[number..100], &message[100..]];
+                AuthJob { icv: Icv::cut(&[1; 32], 12), ..AuthJob::new(key, [9; 12], parts) }
             })
             .collect();
-        Crypto::AwsLc.seal(&mut jobs);
-        for (sealed, reference) in sealed.iter().zip(&reference) {
-            assert_eq!((&sealed.text, &sealed.tag), (&reference.text, &reference.tag));
+        provider.authenticate(&mut jobs);
+        for (job, expected) in jobs.iter().zip(expected) {
+            assert_eq!(job.icv.as_bytes(), expected.as_bytes(), "{provider}");
         }
     }
 }

@@ -5,7 +5,7 @@
 //! | concern | items | source |
 //! | --- | --- | --- |
 //! | algorithms by name, and which go together | [`Encryption`], [`Authentication`], [`Suite`] | RFC 8221, SA file |
-//! | cryptographic libraries | [`Provider`], [`SealJob`], [`OpenJob`], [`AuthJob`]; [`Crypto`], [`AwsLc`], [`RustCrypto`] | NIST SP 800-38A, 800-38D |
+//! | cryptographic libraries | [`Provider`], [`SealJob`], [`OpenJob`], [`AuthJob`]; [`Crypto`], [`MbCrypto`], [`AwsLc`], [`RustCrypto`] | NIST SP 800-38A, 800-38D |
 //! | one ESP SA | [`EspSa`], [`write_trailer`], [`read_trailer`] | RFC 4303, RFC 4106 |
 //! | one AH SA | [`AhSa`] | RFC 4302, RFC 4543 |
 //! | IVs | [`iv`] | RFC 4106, RFC 3602, OV2-SEND-7 |
@@ -113,8 +113,12 @@ pub use aws_lc::{AwsLc, AwsLcAuthKey, AwsLcKey};
 mod rust_crypto;
 pub use rust_crypto::{RustCrypto, RustCryptoAuthKey, RustCryptoKey};
 
+mod mb;
+pub use mb::{MbCrypto, MbCryptoAuthKey, MbCryptoKey};
+pub use mbcrypto::Path as MbPath;
+
 mod crypto;
-pub use crypto::{Crypto, CryptoAuthKey, CryptoKey, UnknownProvider};
+pub use crypto::{Crypto, CryptoAuthKey, CryptoKey, ProviderError};
 
 #[cfg(any(test, fuzzing, feature = "insecure"))]
 #[doc(hidden)]

@@ -4,7 +4,7 @@
 use secret::SecretBytes;
 
 use crate::encrypt_then_mac::PartsMac;
-use crate::{AuthJob, Authentication, AwsLc, Crypto, Icv, Provider, RustCrypto, aws_lc, mac};
+use crate::{AuthJob, Authentication, AwsLc, Crypto, Icv, MbCrypto, Provider, RustCrypto, aws_lc, mac};
 
 /// Key, data, MAC in hexadecimal: as much of it as the RFC prints.
 type Case = (&'static [u8], &'static [u8], &'static str);
@@ -121,7 +121,7 @@ fn check(algorithm: Authentication, cases: &[Case]) {
     }
 }
 
-fn provided(algorithm: Authentication, key: &[u8], data: &[u8]) -> [Icv; 3] {
+fn provided(algorithm: Authentication, key: &[u8], data: &[u8]) -> [Icv; 4] {
     fn icv<P: Provider>(provider: &P, algorithm: Authentication, key: &[u8], data: &[u8]) -> Icv {
         let key = provider.auth_key(algorithm, key).unwrap();
         let mut jobs = cuts(data).map(|parts| AuthJob::new(&key, [0; 12], parts));
@@ -129,7 +129,12 @@ fn provided(algorithm: Authentication, key: &[u8], data: &[u8]) -> [Icv; 3] {
         assert!(jobs.iter().all(|job| job.icv.verify(jobs[0].icv.as_bytes())));
         jobs[0].icv
     }
-    [icv(&AwsLc, algorithm, key, data), icv(&RustCrypto, algorithm, key, data), icv(&Crypto::default(), algorithm, key, data)]
+    [
+        icv(&AwsLc, algorithm, key, data),
+        icv(&RustCrypto, algorithm, key, data),
+        icv(&MbCrypto::best(), algorithm, key, data),
+        icv(&Crypto::default(), algorithm, key, data),
+    ]
 }
 
 #[test]

@@ -7,7 +7,8 @@ use core::hint::black_box;
 
 use counting::allocations;
 use ipsec::{
-    AuthBatch, AuthJob, Authentication, AwsLc, Crypto, EspParameters, EspSa, OpenBatch, Provider, RustCrypto, Scratch, SealBatch, Suite, write_trailer,
+    AuthBatch, AuthJob, Authentication, AwsLc, Crypto, EspParameters, EspSa, MbCrypto, OpenBatch, Provider, RustCrypto, Scratch, SealBatch, Suite,
+    write_trailer,
 };
 use secret::SecretBytes;
 
@@ -90,5 +91,8 @@ fn every_suite<P: Provider>(provider: &P) {
 fn a_packet_of_any_suite_allocates_nothing() {
     every_suite(&AwsLc);
     every_suite(&RustCrypto);
-    every_suite(&Crypto::default());
+    every_suite(&MbCrypto::best());
+    for provider in Crypto::with_paths() {
+        every_suite(&provider);
+    }
 }

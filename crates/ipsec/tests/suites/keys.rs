@@ -13,6 +13,7 @@ fn every_library_does_every_suite() {
             let parameters = Parameters { extended, ..Parameters::new(parameters.suite).with_icv(parameters.icv_length) };
             let (aws, rust) = (parameters.build(&AwsLc).unwrap(), parameters.build(&RustCrypto).unwrap());
             let choice = parameters.build(&Crypto::default()).unwrap();
+            assert!(Crypto::with_paths().all(|provider| parameters.build(&provider).is_ok()));
             let (encryption, authentication) = (parameters.suite.encryption(), parameters.suite.authentication());
             assert_eq!((aws.encryption(), aws.authentication(), aws.esn()), (encryption, authentication, extended));
             assert_eq!(aws.iv_length(), encryption.iv_length() + authentication.iv_length());

@@ -2,8 +2,8 @@
 
 use aws_lc_rs::hmac;
 use ipsec::{
-    AwsLc, Crypto, Data, ESP_HEADER_LENGTH, Encryption, EspError, EspSa, OpenJob, Provider, Replay, ReplayWindow, RustCrypto, Scratch, SealJob, TRAILER_LENGTH,
-    TrailerError, Verdict, padding_for, read_trailer,
+    AwsLc, Crypto, Data, ESP_HEADER_LENGTH, Encryption, EspError, EspSa, MbCrypto, OpenJob, Provider, Replay, ReplayWindow, RustCrypto, Scratch, SealJob,
+    TRAILER_LENGTH, TrailerError, Verdict, padding_for, read_trailer,
 };
 use proptest::prelude::*;
 
@@ -86,7 +86,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn what_was_sealed_opens(number in any::<proptest::sample::Index>(), extended: bool, mask: u64, sequence: u64, payload in proptest::collection::vec(any::<u8>(), 0..1500), more in 0..5_usize, sender in proptest::sample::select(Crypto::ALL.to_vec()), receiver in proptest::sample::select(Crypto::ALL.to_vec())) {
+    fn what_was_sealed_opens(number in any::<proptest::sample::Index>(), extended: bool, mask: u64, sequence: u64, payload in proptest::collection::vec(any::<u8>(), 0..1500), more in 0..5_usize, sender in proptest::sample::select(Crypto::with_paths().collect::<Vec<_>>()), receiver in proptest::sample::select(Crypto::with_paths().collect::<Vec<_>>())) {
         let mut all = all();
         let parameters = Parameters { extended, mask, ..all.swap_remove(number.index(all.len())) };
         let sequence = if extended { sequence } else { sequence >> 32 };
@@ -251,6 +251,7 @@ fn r_04_any_changed_bit_fails_and_leaves_the_packet_as_it_came() {
             let parameters = Parameters { extended, ..Parameters::new(parameters.suite).with_icv(parameters.icv_length) };
             holds(&AwsLc, &parameters);
             holds(&RustCrypto, &parameters);
+            holds(&MbCrypto::best(), &parameters);
         }
     }
 }
@@ -316,6 +317,9 @@ fn r_20_sha_256_of_96_bits_is_not_sha_256_of_128() {
     }
     holds(&AwsLc);
     holds(&RustCrypto);
+    for provider in Crypto::with_paths() {
+        holds(&provider);
+    }
 }
 
 /// AES-GCM's ICVs of 16, 12 and 8 bytes are each other's beginning, and not taken for each other.

@@ -132,8 +132,9 @@ fn whole_packets<P: Provider>(provider: &P) {
 fn published_packets() {
     whole_packets(&AwsLc);
     whole_packets(&RustCrypto);
-    whole_packets(&Crypto::AwsLc);
-    whole_packets(&Crypto::RustCrypto);
+    for provider in Crypto::with_paths() {
+        whole_packets(&provider);
+    }
 }
 
 const SP_800_38A: &str = "6bc1bee22e409f96e93d7e117393172aae2d8a571e03ac9c9eb76fac45af8e5130c81c46a35ce411e5fbc1191a0a52eff69f2445df4f9b17ad2b417be66c3710";
@@ -179,5 +180,7 @@ fn blocks<P: Provider>(provider: &P) {
 fn published_blocks() {
     blocks(&AwsLc);
     blocks(&RustCrypto);
-    blocks(&Crypto::default());
+    for provider in Crypto::all() {
+        blocks(&provider);
+    }
 }

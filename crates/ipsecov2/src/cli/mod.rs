@@ -44,8 +44,8 @@ struct Global {
         long,
         global = true,
         value_name = "NAME",
-        default_value = "aws-lc",
-        value_parser = PossibleValuesParser::new(Crypto::ALL.map(|provider| ipsec::Provider::name(&provider))).try_map(|name| name.parse::<Crypto>())
+        default_value = ipsec::Provider::name(&Crypto::default()),
+        value_parser = PossibleValuesParser::new(Crypto::names()).try_map(|name| name.parse::<Crypto>())
     )]
     crypto: Crypto,
 }
