@@ -159,12 +159,48 @@ static uint64_t digest(uint64_t hash, const uint8_t *bytes, size_t length)
     return hash;
 }
 
-/* Seals, and prints a digest of ciphertexts and tags; opens, and sees that everything is authentic and as before, and that a damaged packet is not. */
+/* AES-128-GCM as RFC 4106 uses it: the second vector of draft-mcgrew-gcm-test-01. */
+static bool known_answer(const struct peer *peer)
+{
+    static const uint8_t KEY[16] = { 0xfe, 0xff, 0xe9, 0x92, 0x86, 0x65, 0x73, 0x1c, 0x6d, 0x6a, 0x8f, 0x94, 0x67, 0x30, 0x83, 0x08 };
+    static const uint8_t SALT[4] = { 0xca, 0xfe, 0xba, 0xbe }, SPI[4] = { 0x00, 0x00, 0xa5, 0xf8 };
+    static const uint8_t IV[8] = { 0xfa, 0xce, 0xdb, 0xad, 0xde, 0xca, 0xf8, 0x88 }, SEQUENCE[4] = { 0x00, 0x00, 0x00, 0x0a };
+    static const uint8_t PLAIN[64] = "\x45\x00\x00\x3e\x69\x8f\x00\x00\x80\x11\x4d\xcc\xc0\xa8\x01\x02\xc0\xa8\x01\x01\x0a\x98\x00\x35\x00\x2a\x23\x43\xb2\xd0\x01\x00"
+                                     "\x00\x01\x00\x00\x00\x00\x00\x00\x03\x73\x69\x70\x09\x63\x79\x62\x65\x72\x63\x69\x74\x79\x02\x64\x6b\x00\x00\x01\x00\x01\x00\x01";
+    static const uint8_t CIPHER[64 + TAG] =
+        "\xde\xb2\x2c\xd9\xb0\x7c\x72\xc1\x6e\x3a\x65\xbe\xeb\x8d\xf3\x04\xa5\xa5\x89\x7d\x33\xae\x53\x0f\x1b\xa7\x6d\x5d\x11\x4d\x2a\x5c"
+        "\x3d\xe8\x18\x27\xc1\x0e\x9a\x4f\x51\x33\x0d\x0e\xec\x41\x66\x42\xcf\xbb\x85\xa5\xb4\x7e\x48\xa4\xec\x3b\x9b\xa9\x5d\x91\x8b\xd1"
+        "\x83\xb7\x0d\x3a\xa8\xbc\x6e\xe4\xc3\x09\xe9\xd8\x5a\x41\xad\x4a";
+    struct batch *batch = batch_new(sizeof PLAIN, 1);
+    void *state = peer->create(KEY, sizeof KEY);
+    bool good = false;
+    if (batch != NULL && state != NULL) {
+        memcpy(batch->text, CIPHER, sizeof CIPHER);
+        memcpy(batch->nonce[0], SALT, 4);
+        memcpy(batch->nonce[0] + 4, IV, 8);
+        memcpy(batch->aad[0], SPI, 4);
+        memcpy(batch->aad[0] + 4, SEQUENCE, 4);
+        good = peer->open(state, batch) == 1 && memcmp(batch->text, PLAIN, sizeof PLAIN) == 0;
+    }
+    if (state != NULL)
+        peer->destroy(state);
+    if (batch != NULL)
+        free(batch->text);
+    free(batch);
+    return good;
+}
+
+/* Opens a published packet; seals, and prints a digest of ciphertexts and tags; opens, and sees that everything is authentic and as before, and that
+ * a damaged packet is not. */
 static void check(struct job *job)
 {
     struct batch *batch = job->batch;
     if (!seal_again(job, 0)) {
         printf("unsupported\n");
+        return;
+    }
+    if (!known_answer(job->peer)) {
+        printf("error %s does not open a published packet\n", job->peer->name);
         return;
     }
     uint64_t hash = UINT64_C(0xcbf29ce484222325);
@@ -252,37 +288,6 @@ static void command(const char *line)
     }
 }
 
-/* AES-128-GCM as RFC 4106 uses it: the second vector of draft-mcgrew-gcm-test-01. */
-static bool known_answer(const struct peer *peer)
-{
-    static const uint8_t KEY[16] = { 0xfe, 0xff, 0xe9, 0x92, 0x86, 0x65, 0x73, 0x1c, 0x6d, 0x6a, 0x8f, 0x94, 0x67, 0x30, 0x83, 0x08 };
-    static const uint8_t SALT[4] = { 0xca, 0xfe, 0xba, 0xbe }, SPI[4] = { 0x00, 0x00, 0xa5, 0xf8 };
-    static const uint8_t IV[8] = { 0xfa, 0xce, 0xdb, 0xad, 0xde, 0xca, 0xf8, 0x88 }, SEQUENCE[4] = { 0x00, 0x00, 0x00, 0x0a };
-    static const uint8_t PLAIN[64] = "\x45\x00\x00\x3e\x69\x8f\x00\x00\x80\x11\x4d\xcc\xc0\xa8\x01\x02\xc0\xa8\x01\x01\x0a\x98\x00\x35\x00\x2a\x23\x43\xb2\xd0\x01\x00"
-                                     "\x00\x01\x00\x00\x00\x00\x00\x00\x03\x73\x69\x70\x09\x63\x79\x62\x65\x72\x63\x69\x74\x79\x02\x64\x6b\x00\x00\x01\x00\x01\x00\x01";
-    static const uint8_t CIPHER[64 + TAG] =
-        "\xde\xb2\x2c\xd9\xb0\x7c\x72\xc1\x6e\x3a\x65\xbe\xeb\x8d\xf3\x04\xa5\xa5\x89\x7d\x33\xae\x53\x0f\x1b\xa7\x6d\x5d\x11\x4d\x2a\x5c"
-        "\x3d\xe8\x18\x27\xc1\x0e\x9a\x4f\x51\x33\x0d\x0e\xec\x41\x66\x42\xcf\xbb\x85\xa5\xb4\x7e\x48\xa4\xec\x3b\x9b\xa9\x5d\x91\x8b\xd1"
-        "\x83\xb7\x0d\x3a\xa8\xbc\x6e\xe4\xc3\x09\xe9\xd8\x5a\x41\xad\x4a";
-    struct batch *batch = batch_new(sizeof PLAIN, 1);
-    void *state = peer->create(KEY, sizeof KEY);
-    bool good = false;
-    if (batch != NULL && state != NULL) {
-        memcpy(batch->text, CIPHER, sizeof CIPHER);
-        memcpy(batch->nonce[0], SALT, 4);
-        memcpy(batch->nonce[0] + 4, IV, 8);
-        memcpy(batch->aad[0], SPI, 4);
-        memcpy(batch->aad[0] + 4, SEQUENCE, 4);
-        good = peer->open(state, batch) == 1 && memcmp(batch->text, PLAIN, sizeof PLAIN) == 0;
-    }
-    if (state != NULL)
-        peer->destroy(state);
-    if (batch != NULL)
-        free(batch->text);
-    free(batch);
-    return good;
-}
-
 int main(void)
 {
     char description[2][128] = { "no ipsec-mb", "no OpenSSL" }, line[256];
@@ -292,10 +297,8 @@ int main(void)
         if (strcmp(line, "describe\n") == 0) {
             printf("%s, %s\n", description[0], description[1]);
         } else if (strcmp(line, "list\n") == 0) {
-            /* Those that know the answer. */
             for (size_t i = 0; i < peer_count; i++)
-                if (known_answer(&peers[i]))
-                    printf("%s ", peers[i].name);
+                printf("%s ", peers[i].name);
             printf("\n");
         } else {
             command(line);
