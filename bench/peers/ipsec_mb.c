@@ -12,11 +12,14 @@ struct state {
     IMB_MGR *manager;
     size_t key_length;
     uint8_t tags[MAX_BATCH][TAG]; /* what opening computes, to be compared with what the packets have */
-    /* Work of the calls that take arrays. */
-    IMB_JOB jobs[MAX_BATCH];
+#ifdef HAVE_IMB_SET_SESSION
+    IMB_JOB sessions[2]; /* of opening, of sealing */
+#endif
+#ifdef HAVE_IMB_QUIC_AES_GCM
     void *texts[MAX_BATCH], *made[MAX_BATCH];
     const void *sources[MAX_BATCH], *nonces[MAX_BATCH], *aads[MAX_BATCH];
     uint64_t lengths[MAX_BATCH];
+#endif
 };
 
 static IMB_MGR *manager(void)
@@ -31,6 +34,36 @@ static IMB_MGR *manager(void)
         return NULL;
     }
     return manager;
+}
+
+/* The library computes the tag of what is opened; to compare it is the caller's. */
+static unsigned verified(const struct state *state, const struct batch *batch)
+{
+    unsigned good = 0;
+    for (unsigned i = 0; i < batch->count; i++) {
+        uint64_t made[2], found[2];
+        memcpy(made, state->tags[i], TAG);
+        memcpy(found, batch_tag(batch, i), TAG);
+        good += ((made[0] ^ found[0]) | (made[1] ^ found[1])) == 0;
+    }
+    return good;
+}
+
+/* What all packets under a key have in common. */
+static inline void fill_session(IMB_JOB *job, const struct state *state, bool seal)
+{
+    job->cipher_mode = IMB_CIPHER_GCM;
+    job->hash_alg = IMB_AUTH_AES_GMAC;
+    job->cipher_direction = seal ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
+    job->chain_order = seal ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
+    job->enc_keys = &state->key;
+    job->dec_keys = &state->key;
+    job->key_len_in_bytes = state->key_length;
+    job->cipher_start_src_offset_in_bytes = 0;
+    job->hash_start_src_offset_in_bytes = 0;
+    job->iv_len_in_bytes = NONCE;
+    job->u.GCM.aad_len_in_bytes = AAD;
+    job->auth_tag_output_len_in_bytes = TAG;
 }
 
 static void *create(const uint8_t *key, size_t key_length)
@@ -56,6 +89,12 @@ static void *create(const uint8_t *key, size_t key_length)
         IMB_AES256_GCM_PRE(state->manager, key, &state->key);
         break;
     }
+#ifdef HAVE_IMB_SET_SESSION
+    for (int seal = 0; seal < 2; seal++) {
+        fill_session(&state->sessions[seal], state, seal != 0);
+        imb_set_session(state->manager, &state->sessions[seal]);
+    }
+#endif
     return state;
 }
 
@@ -67,40 +106,26 @@ static void destroy(void *state_)
     free(state);
 }
 
-/* The library computes the tag of what is opened; to compare it is the caller's. */
-static unsigned verified(const struct state *state, const struct batch *batch)
-{
-    unsigned good = 0;
-    for (unsigned i = 0; i < batch->count; i++) {
-        uint64_t made[2], found[2];
-        memcpy(made, state->tags[i], TAG);
-        memcpy(found, batch_tag(batch, i), TAG);
-        good += ((made[0] ^ found[0]) | (made[1] ^ found[1])) == 0;
-    }
-    return good;
-}
-
 static inline void fill(IMB_JOB *job, struct state *state, struct batch *batch, unsigned i, bool seal)
 {
-    job->cipher_mode = IMB_CIPHER_GCM;
-    job->hash_alg = IMB_AUTH_AES_GMAC;
-    job->cipher_direction = seal ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
-    job->chain_order = seal ? IMB_ORDER_CIPHER_HASH : IMB_ORDER_HASH_CIPHER;
-    job->enc_keys = &state->key;
-    job->dec_keys = &state->key;
-    job->key_len_in_bytes = state->key_length;
+#ifdef HAVE_IMB_SET_SESSION
+    /* Later versions tell whether the job that they lend was last used for the same. */
+    const IMB_JOB *session = &state->sessions[seal];
+    if (job->session_id != session->session_id) {
+        fill_session(job, state, seal);
+        memcpy(job->suite_id, session->suite_id, sizeof job->suite_id);
+        job->session_id = session->session_id;
+    }
+#else
+    fill_session(job, state, seal);
+#endif
     job->src = batch_text(batch, i);
     job->dst = batch_text(batch, i);
-    job->cipher_start_src_offset_in_bytes = 0;
-    job->hash_start_src_offset_in_bytes = 0;
     job->msg_len_to_cipher_in_bytes = batch->length;
     job->msg_len_to_hash_in_bytes = batch->length;
     job->iv = batch->nonce[i];
-    job->iv_len_in_bytes = NONCE;
     job->u.GCM.aad = batch->aad[i];
-    job->u.GCM.aad_len_in_bytes = AAD;
     job->auth_tag_output = seal ? batch_tag(batch, i) : state->tags[i];
-    job->auth_tag_output_len_in_bytes = TAG;
 }
 
 /* The generic burst: jobs are lent by the manager, filled and submitted together. AES-GCM is finished when the call returns. */
@@ -176,25 +201,7 @@ static unsigned direct_open(void *state_, struct batch *batch)
     return verified(state, batch);
 }
 
-/* Later versions have calls for several packets under one key. */
-#ifdef IMB_SUBMIT_AEAD_BURST_NOCHECK
-static inline unsigned aead(struct state *state, struct batch *batch, bool seal)
-{
-    if (seal)
-        batch_number(batch);
-    for (unsigned i = 0; i < batch->count; i++)
-        fill(&state->jobs[i], state, batch, i, seal);
-    const unsigned done = IMB_SUBMIT_AEAD_BURST_NOCHECK(state->manager, state->jobs, batch->count, IMB_CIPHER_GCM,
-                                                        seal ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT, (IMB_KEY_SIZE_BYTES)state->key_length);
-    if (done != batch->count)
-        return 0;
-    return seal ? done : verified(state, batch);
-}
-
-static unsigned aead_seal(void *state, struct batch *batch) { return aead(state, batch, true); }
-static unsigned aead_open(void *state, struct batch *batch) { return aead(state, batch, false); }
-#endif
-
+/* Later versions have a call for several packets under one key, made for QUIC. */
 #ifdef HAVE_IMB_QUIC_AES_GCM
 static inline unsigned quic(struct state *state, struct batch *batch, bool seal)
 {
@@ -225,9 +232,6 @@ static const struct {
     { "burst-checked", checked_seal, checked_open },
     { "job", single_seal, single_open },
     { "direct", direct_seal, direct_open },
-#ifdef IMB_SUBMIT_AEAD_BURST_NOCHECK
-    { "aead-burst", aead_seal, aead_open },
-#endif
 #ifdef HAVE_IMB_QUIC_AES_GCM
     { "quic", quic_seal, quic_open },
 #endif
