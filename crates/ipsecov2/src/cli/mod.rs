@@ -1,5 +1,6 @@
 //! The program `ipsecov2`: its command line.
 
+mod bench;
 mod caps;
 mod demo;
 mod output;
@@ -10,7 +11,8 @@ mod sa_file;
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use ipsec::Crypto;
 
 use output::Failure;
@@ -39,7 +41,7 @@ struct Cli {
 /// What every command takes.
 #[derive(Clone, Copy, Debug, Args)]
 struct Global {
-    /// The cryptographic library.
+    /// The cryptographic library; after a colon, the instructions that it uses.
     #[arg(
         long,
         global = true,
@@ -60,12 +62,15 @@ enum Command {
     Sa(sa::Arguments),
     /// Shows an adapter's offload capabilities as the contract reports them.
     Caps(caps::Arguments),
+    /// Measures cryptography, NIC and whole hosts, in memory.
+    Bench(bench::Arguments),
 }
 
 /// Runs the program with the process's arguments.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => {
             // Help and version come this way, too, and are no errors. If they cannot be shown, nobody is there to be told.
             let _ = error.print();
@@ -77,6 +82,10 @@ pub fn run() -> ExitCode {
         Command::Pcap(arguments) => pcap::run(arguments, cli.global.crypto),
         Command::Sa(arguments) => sa::run(&arguments),
         Command::Caps(arguments) => caps::run(&arguments, cli.global.crypto),
+        Command::Bench(arguments) => {
+            let named = matches.value_source("crypto") == Some(ValueSource::CommandLine);
+            bench::run(&arguments, cli.global.crypto, named)
+        }
     };
     match result {
         Ok(()) | Err(Failure::BrokenPipe) => ExitCode::SUCCESS,
@@ -93,8 +102,6 @@ pub fn run() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]

@@ -1,0 +1,388 @@
+//! What is measured at the same time: its ways, and their turns.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+use ipsec::{Crypto, Suite};
+use ndis::Direction;
+
+use super::engine::{Nic, SaPlan, Sender, Whole};
+use super::packets::{Picker, Template};
+use super::provider::{ProviderWay, SaSet};
+use super::report::Row;
+use super::stats::{median, spread};
+use super::suite::{SUITES, suite};
+use super::{BenchError, Clock, Cores, Operation, Table, Way};
+
+/// Turns that a provider has to show whether it is the fastest.
+const TRIALS: usize = 5;
+
+/// What is measured at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// Algorithms.
+    pub suite: Suite,
+    /// Bytes of inner IP packets; of the provider's table, bytes under the cipher.
+    pub bytes: usize,
+    /// Workers, at least 1. They share outbound SAs; inbound SAs are shared out among them.
+    pub workers: usize,
+    /// SAs, at least 1. Packets belong to one after the other at random.
+    pub sas: u32,
+    /// Packets in a batch, at least 1.
+    pub batch: usize,
+}
+
+impl Default for Cell {
+    /// AES-128-GCM, 1420 bytes, one worker, one SA, batches of 64.
+    #[expect(clippy::missing_panics_doc, reason = "its own suites have names")]
+    fn default() -> Self {
+        Self { suite: suite(SUITES[0]).expect("the first of the suites has a name"), bytes: 1420, workers: 1, sas: 1, batch: ipsec::BATCH }
+    }
+}
+
+impl Cell {
+    /// SAs in use by ways of this operation: every worker has one of its own to open with.
+    fn sas(&self, operation: Operation) -> u32 {
+        match operation {
+            Operation::Seal => self.sas,
+            Operation::Open => self.sas.max(self.workers as u32),
+        }
+    }
+
+    /// Picks SAs for a worker's packets.
+    fn picker(&self, operation: Operation, worker: usize) -> Picker {
+        let all = 0..self.sas(operation);
+        match operation {
+            Operation::Seal => Picker::new(all.collect()),
+            Operation::Open => Picker::new(all.skip(worker).step_by(self.workers.max(1)).collect()),
+        }
+    }
+}
+
+/// How it is measured.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is measured.
+    pub tables: Vec<Table>,
+    /// The library of NIC and transport.
+    pub crypto: Crypto,
+    /// The libraries of the provider's table.
+    pub providers: Vec<Crypto>,
+    /// Turns of each way that count.
+    pub rounds: usize,
+    /// How long a turn is, without what is not timed.
+    pub turn: Duration,
+    /// Where the first worker runs; `None`: so that all find a place on the last cores.
+    pub core: Option<usize>,
+}
+
+impl Default for Options {
+    /// Everything, by the default library, 75 rounds of 1 ms: turns that are shorter than what a busy system takes away at a time, so that most are whole.
+    fn default() -> Self {
+        let (tables, providers) = (Table::ALL.to_vec(), Crypto::all().to_vec());
+        Self { tables, crypto: Crypto::default(), providers, rounds: 75, turn: Duration::from_millis(1), core: None }
+    }
+}
+
+/// A way that is measured: what all workers' have in common.
+#[derive(Clone, Copy)]
+struct Entry {
+    table: Table,
+    operation: Operation,
+    provider: Crypto,
+    /// Bytes under the cipher.
+    text: usize,
+    /// The place of its limit.
+    limit: usize,
+    /// Whether it has a row; some are only limits.
+    shown: bool,
+}
+
+/// All ways of a cell, ready to run: what [`measure`] measures, for other ways to measure it.
+pub struct WaySet {
+    cell: Cell,
+    clock: Clock,
+    entries: Vec<Entry>,
+    /// Of each worker, in the order of the entries.
+    workers: Vec<Vec<Box<dyn Way>>>,
+    /// What the ways are of.
+    hosts: Vec<Whole>,
+    nics: Vec<Nic>,
+}
+
+/// Nanoseconds a packet of each way in each round.
+struct Times {
+    together: Vec<Vec<f64>>,
+    /// With all but one worker idle.
+    alone: Vec<Vec<f64>>,
+}
+
+/// Measures a cell. The rows are in the order of [`Table::ALL`].
+///
+/// # Errors
+/// [`BenchError`].
+pub fn measure(cell: &Cell, options: &Options) -> Result<Vec<Row>, BenchError> {
+    let cores = Cores::choose(cell.workers, options.core)?;
+    let mut set = WaySet::new(cell, options)?;
+    let times = set.rounds(options, &cores)?;
+    set.check()?;
+    let mut rows = set.rows(&times);
+    rows.sort_by_key(|row| row.table);
+    Ok(rows)
+}
+
+impl WaySet {
+    /// Makes SAs, NICs, hosts and packets.
+    ///
+    /// # Errors
+    /// [`BenchError`].
+    pub fn new(cell: &Cell, options: &Options) -> Result<Self, BenchError> {
+        let workers = (0..cell.workers).map(|_| Vec::new()).collect();
+        let mut set = Self { cell: *cell, clock: Clock::new(), entries: Vec::new(), workers, hosts: Vec::new(), nics: Vec::new() };
+        let mut sets = SaSets { cell: *cell, made: HashMap::new() };
+        for operation in Operation::ALL {
+            set.add_providers(options, &mut sets, operation)?;
+            set.add_engines(options, &mut sets, operation)?;
+        }
+        Ok(set)
+    }
+
+    /// Names of the ways that have rows, with their places.
+    pub fn names(&self) -> Vec<(usize, String)> {
+        let name = |entry: &Entry| match entry.table {
+            Table::Provider => format!("{} {}", entry.provider, entry.operation.name()),
+            table => table.name().to_owned(),
+        };
+        self.entries.iter().enumerate().filter(|(_, entry)| entry.shown).map(|(place, entry)| (place, name(entry))).collect()
+    }
+
+    /// Takes a batch along the first worker's way at this place, and returns how long that took.
+    ///
+    /// # Errors
+    /// [`BenchError`] when a packet did not come through, or there is no such way.
+    pub fn batch(&mut self, place: usize) -> Result<Duration, BenchError> {
+        let clock = self.clock;
+        let way = self.workers.first_mut().and_then(|ways| ways.get_mut(place));
+        way.ok_or(BenchError::Impossible("no way at this place"))?.batch(&clock)
+    }
+
+    fn add_providers(&mut self, options: &Options, sets: &mut SaSets, operation: Operation) -> Result<(), BenchError> {
+        if !options.tables.contains(&Table::Provider) {
+            return Ok(());
+        }
+        let template = Arc::new(Template::text(sets.get(options.crypto)?.get(0)?, self.cell.bytes)?);
+        let limit = self.add_limit(options, sets, operation, &template)?;
+        for &provider in &options.providers {
+            if self.entries[limit].provider == provider {
+                self.entries[limit].shown = true;
+            } else {
+                self.add_provider(sets, operation, provider, &template, Some(limit))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds the fastest provider. Returns its place.
+    fn add_limit(&mut self, options: &Options, sets: &mut SaSets, operation: Operation, template: &Arc<Template>) -> Result<usize, BenchError> {
+        let provider = sets.fastest(options, &self.clock, operation, template)?;
+        self.add_provider(sets, operation, provider, template, None)?;
+        let place = self.entries.len() - 1;
+        self.entries[place].shown = false;
+        Ok(place)
+    }
+
+    fn add_provider(
+        &mut self,
+        sets: &mut SaSets,
+        operation: Operation,
+        provider: Crypto,
+        template: &Arc<Template>,
+        limit: Option<usize>,
+    ) -> Result<(), BenchError> {
+        let (text, limit) = (template.text, limit.unwrap_or(self.entries.len()));
+        self.entries.push(Entry { table: Table::Provider, operation, provider, text, limit, shown: true });
+        for worker in 0..self.cell.workers {
+            let way = sets.way(operation, provider, template, worker)?;
+            self.workers[worker].push(Box::new(way));
+        }
+        Ok(())
+    }
+
+    fn add_engines(&mut self, options: &Options, sets: &mut SaSets, operation: Operation) -> Result<(), BenchError> {
+        let Cell { suite, bytes, workers, batch, .. } = self.cell;
+        let tables: Vec<Table> = Table::ALL.into_iter().filter(|table| table.operation() == Some(operation) && options.tables.contains(table)).collect();
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let framed = Arc::new(Template::framed(sets.get(options.crypto)?.get(0)?, bytes)?);
+        let plain = Arc::new(Template::plain(bytes)?);
+        let limit = self.add_limit(options, sets, operation, &framed)?;
+        let direction = if operation == Operation::Seal { Direction::Outbound } else { Direction::Inbound };
+        let plan = SaPlan { crypto: options.crypto, suite, count: self.cell.sas(operation), direction, bytes };
+        let sender = |sets: &mut SaSets, worker| Ok::<_, BenchError>(Sender::new(sets.sender()?, Arc::clone(&framed), self.cell.picker(operation, worker)));
+        for table in tables {
+            let mut ways: Vec<Box<dyn Way>> = Vec::with_capacity(workers);
+            if matches!(table, Table::NicSend | Table::NicReceive) {
+                let nic = Nic::new(plan)?;
+                for worker in 0..workers {
+                    ways.push(match operation {
+                        // Numbers far apart, as those of workers that share an SA never meet.
+                        Operation::Seal => Box::new(nic.sender(Arc::clone(&framed), self.cell.picker(operation, worker), (worker as u32) << 24, batch)?),
+                        Operation::Open => Box::new(nic.receiver(sender(sets, worker)?, batch)?),
+                    });
+                }
+                self.nics.push(nic);
+            } else {
+                let host = Whole::new(plan, matches!(table, Table::Outbound | Table::Inbound))?;
+                for worker in 0..workers {
+                    ways.push(match operation {
+                        Operation::Seal => Box::new(host.sender(Arc::clone(&plain), self.cell.picker(operation, worker), batch)?),
+                        Operation::Open => Box::new(host.receiver(sender(sets, worker)?, batch)?),
+                    });
+                }
+                self.hosts.push(host);
+            }
+            self.entries.push(Entry { table, operation, provider: options.crypto, text: framed.text, limit, shown: true });
+            for (worker, way) in self.workers.iter_mut().zip(ways) {
+                worker.push(way);
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets every way have its turns, all workers of one way at the same time.
+    fn rounds(&mut self, options: &Options, cores: &Cores) -> Result<Times, BenchError> {
+        let (count, meeting, clock) = (self.entries.len(), Barrier::new(self.workers.len()), self.clock);
+        let results: Vec<Result<Times, BenchError>> = thread::scope(|scope| {
+            let (all, clock, meeting) = (self.workers.len(), &clock, &meeting);
+            let workers = self.workers.iter_mut().enumerate();
+            let threads: Vec<_> = workers.map(|(worker, ways)| scope.spawn(move || work((worker, all), ways, clock, meeting, options, cores))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap_or(Err(BenchError::Impossible("a worker that gives up")))).collect()
+        });
+        let size = self.cell.batch as f64;
+        let mut all = Times { together: vec![Vec::new(); count], alone: vec![Vec::new(); count] };
+        let workers = results.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for place in 0..count {
+            for round in 0..options.rounds {
+                // What workers do in the same time adds up.
+                let rate: f64 = workers.iter().filter_map(|times| times.together[place].get(round)).map(|time| size / time).sum();
+                all.together[place].push(1.0 / rate);
+                all.alone[place].extend(workers.first().and_then(|times| times.alone[place].get(round)).map(|time| time / size));
+            }
+        }
+        Ok(all)
+    }
+
+    fn check(&self) -> Result<(), BenchError> {
+        self.hosts.iter().try_for_each(Whole::check)
+    }
+
+    fn rows(&self, times: &Times) -> Vec<Row> {
+        let ratio = |over: &[f64], under: &[f64]| median(&over.iter().zip(under).map(|(over, under)| over / under).collect::<Vec<_>>());
+        let row = |(place, entry): (usize, &Entry)| {
+            let (own, limit) = (&times.together[place], &times.together[entry.limit]);
+            let scaling = (self.cell.workers > 1).then(|| ratio(&times.alone[place], own));
+            Row::new(
+                (entry.table, entry.operation, entry.provider),
+                &Cell { sas: self.cell.sas(entry.operation), ..self.cell },
+                entry.text,
+                (median(own), spread(own)),
+                (median(limit), ratio(limit, own)),
+                scaling,
+            )
+        };
+        self.entries.iter().enumerate().filter(|(_, entry)| entry.shown).map(row).collect()
+    }
+}
+
+/// SAs under every provider, made when they are wanted.
+struct SaSets {
+    cell: Cell,
+    made: HashMap<Crypto, Arc<SaSet>>,
+}
+
+impl SaSets {
+    fn get(&mut self, crypto: Crypto) -> Result<Arc<SaSet>, BenchError> {
+        if let Some(set) = self.made.get(&crypto) {
+            return Ok(Arc::clone(set));
+        }
+        let set = Arc::new(SaSet::new(crypto, self.cell.suite, self.cell.sas(Operation::Open))?);
+        self.made.insert(crypto, Arc::clone(&set));
+        Ok(set)
+    }
+
+    /// Those by which packets are sealed that are to be opened: outside of the clock, by the default provider.
+    fn sender(&mut self) -> Result<Arc<SaSet>, BenchError> {
+        self.get(Crypto::default())
+    }
+
+    fn way(&mut self, operation: Operation, provider: Crypto, template: &Arc<Template>, worker: usize) -> Result<ProviderWay, BenchError> {
+        let picker = self.cell.picker(operation, worker);
+        Ok(ProviderWay::new(operation, self.get(provider)?, self.sender()?, Arc::clone(template), picker, self.cell.batch))
+    }
+
+    /// Tries all providers.
+    fn fastest(&mut self, options: &Options, clock: &Clock, operation: Operation, template: &Arc<Template>) -> Result<Crypto, BenchError> {
+        let mut best = (f64::INFINITY, options.crypto);
+        for provider in Crypto::all() {
+            let mut way = self.way(operation, provider, template, 0)?;
+            for _ in 0..TRIALS {
+                let time = turn(&mut way, clock, options.turn / 8)?;
+                if time < best.0 {
+                    best = (time, provider);
+                }
+            }
+        }
+        Ok(best.1)
+    }
+}
+
+/// What a worker does: its part of every turn. All come to each meeting, so that none waits for one that has failed.
+fn work(
+    (worker, workers): (usize, usize),
+    ways: &mut [Box<dyn Way>],
+    clock: &Clock,
+    meeting: &Barrier,
+    options: &Options,
+    cores: &Cores,
+) -> Result<Times, BenchError> {
+    cores.pin(worker);
+    let mut times = Times { together: vec![Vec::new(); ways.len()], alone: vec![Vec::new(); ways.len()] };
+    let turns = if workers > 1 { &[false, true][..] } else { &[false] };
+    let mut failure = None;
+    for round in 0..=options.rounds {
+        for (place, way) in ways.iter_mut().enumerate() {
+            for &alone in turns {
+                meeting.wait();
+                if failure.is_some() || alone && worker != 0 {
+                    continue;
+                }
+                let into = if alone { &mut times.alone } else { &mut times.together };
+                match turn(way.as_mut(), clock, options.turn) {
+                    // The first round warms up.
+                    Ok(time) if round > 0 => into[place].push(time),
+                    Ok(_) => {}
+                    Err(error) => failure = Some(error),
+                }
+            }
+        }
+    }
+    failure.map_or(Ok(times), Err)
+}
+
+/// A way's turn: batches until their time adds up to `length`, behind some that do not count. Returns nanoseconds a batch.
+fn turn(way: &mut dyn Way, clock: &Clock, length: Duration) -> Result<f64, BenchError> {
+    let mut run = |length: Duration| {
+        let (mut total, mut batches) = (Duration::ZERO, 0_u32);
+        while total < length || batches == 0 {
+            // Something at least, so that it ends also where the clock is coarse.
+            total += way.batch(clock)?.max(Duration::from_nanos(1));
+            batches += 1;
+        }
+        Ok(total.as_secs_f64() * 1e9 / f64::from(batches))
+    };
+    run(length / 8)?;
+    run(length)
+}

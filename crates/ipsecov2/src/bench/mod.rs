@@ -1,0 +1,224 @@
+//! How fast the product is, beside the cryptography alone: what `ipsecov2 bench` measures.
+//!
+//! A [`Cell`] is what is measured at the same time: one suite, one size of packets, one number of workers, SAs and packets in a batch. In it, *ways* of
+//! packets take turns of some milliseconds each, round after round, so that whatever else the machine does meets all of them: the providers, the NIC's
+//! engines, whole hosts. Each way works on batches; a batch is made ready outside of the clock, and only the way itself is timed. A turn begins with
+//! batches that do not count, and the first round does not, either. A [`Row`] has the median over the rounds.
+//!
+//! The *limit* of a way is the fastest of our providers at the same number of bytes under the cipher, with the same batch, as many buffers, and the same
+//! SAs: jobs that are made before the clock runs, in place. It takes its turns in the same rounds, and every round gives a ratio; their median is the row's.
+//!
+//! Several workers have a thread and a processor each, and turns at the same time; what counts is what they do together.
+//!
+//! ```
+//! use std::time::Duration;
+//! use ipsecov2::bench::{self, Cell, Options, Table};
+//!
+//! let options = Options { tables: vec![Table::NicSend], rounds: 1, turn: Duration::from_micros(100), ..Options::default() };
+//! let cell = Cell { bytes: 64, ..Cell::default() };
+//! let rows = bench::measure(&cell, &options)?;
+//! assert_eq!(rows.len(), 1);
+//! assert!(rows[0].ns > 0.0 && rows[0].of_limit > 0.0);
+//! # Ok::<(), bench::BenchError>(())
+//! ```
+
+mod cell;
+mod engine;
+mod machine;
+mod packets;
+mod plan;
+mod provider;
+mod report;
+mod stats;
+mod suite;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use ndis::{StackError, Status};
+
+pub use cell::{Cell, Options, WaySet, measure};
+pub use machine::{Cores, machine};
+pub use plan::{QUICK_TABLES, SIZES, Shape, full, product, quick};
+pub use report::{Row, text};
+pub use suite::{SUITES, UnknownSuite, suite, suite_name};
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// The cryptographic providers alone: exactly as many bytes under the cipher as the row says, rounded up to what the suite aligns to.
+    Provider,
+    /// Framed packets in net buffer lists, with handles, to sealed frames on the wire: stack, miniport, send engine.
+    NicSend,
+    /// Sealed frames to lists with opened packets and the NIC's verdict.
+    NicReceive,
+    /// Plain frames to sealed ones on the wire: policy, SA, numbers, headers, lists, stack, NIC.
+    Outbound,
+    /// Sealed frames to plain ones: NIC, stack, replay, headers off, policy.
+    Inbound,
+    /// As outbound, with IPsec offload switched off at the adapter: the transport does the cryptography.
+    SoftwareOut,
+    /// As inbound, with IPsec offload switched off.
+    SoftwareIn,
+}
+
+impl Table {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Self; 7] = [Self::Provider, Self::NicSend, Self::NicReceive, Self::Outbound, Self::Inbound, Self::SoftwareOut, Self::SoftwareIn];
+
+    /// Its name in options and rows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::NicSend => "nic-send",
+            Self::NicReceive => "nic-receive",
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+            Self::SoftwareOut => "software-out",
+            Self::SoftwareIn => "software-in",
+        }
+    }
+
+    /// What its ways do to packets; `None`: rows of both.
+    pub const fn operation(self) -> Option<Operation> {
+        match self {
+            Self::Provider => None,
+            Self::NicSend | Self::Outbound | Self::SoftwareOut => Some(Operation::Seal),
+            Self::NicReceive | Self::Inbound | Self::SoftwareIn => Some(Operation::Open),
+        }
+    }
+}
+
+/// What is done to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Encrypted and authenticated.
+    Seal,
+    /// Verified and decrypted.
+    Open,
+}
+
+impl Operation {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Seal, Self::Open];
+
+    /// Its name in rows.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Seal => "seal",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// Why something cannot be measured.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BenchError {
+    /// A provider does not take the suite's keys.
+    #[error(transparent)]
+    Sa(#[from] ipsec::SaError),
+    /// A packet does not fit its SA.
+    #[error(transparent)]
+    Esp(#[from] ipsec::EspError),
+    /// A packet of this length cannot be made.
+    #[error("a packet of {length} bytes: {reason}")]
+    Packet {
+        /// Its bytes.
+        length: usize,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The host cannot be put together.
+    #[error(transparent)]
+    Host(#[from] crate::host::HostError),
+    /// A table of that size cannot be.
+    #[error("capacity: {0}")]
+    Capacity(#[from] sa_table::CapacityError),
+    /// The stack refuses the adapter.
+    #[error(transparent)]
+    Stack(#[from] StackError),
+    /// The transport refuses an SA.
+    #[error(transparent)]
+    Transport(#[from] transport::SaError),
+    /// The NIC refuses an SA, or to be configured.
+    #[error("the NIC refuses: {0}")]
+    NicRefuses(Status),
+    /// An SA is, or is not, in the NIC.
+    #[error("an SA that should {}be in the NIC: {reason}", if *.wanted { "" } else { "not " })]
+    Offload {
+        /// Whether it should be.
+        wanted: bool,
+        /// Why it is not, or `offloaded`.
+        reason: String,
+    },
+    /// Packets were protected, or opened, elsewhere than was to be measured.
+    #[error("only {counted} of {packets} packets were done {}", if *.offload { "by the NIC" } else { "in software" })]
+    Elsewhere {
+        /// Whether the NIC was to do them.
+        offload: bool,
+        /// Packets that were handed in.
+        packets: u64,
+        /// Packets that were done where they should.
+        counted: u64,
+    },
+    /// Packets were lost on the way.
+    #[error("{good} of {packets} packets of a batch came through")]
+    Lost {
+        /// Packets that were handed in.
+        packets: usize,
+        /// Packets that came out.
+        good: usize,
+    },
+    /// A core that this program may not run on, or that there is not.
+    #[error("core {core}: expected one of {}", .allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Core {
+        /// The core asked for.
+        core: usize,
+        /// The cores that it may run on.
+        allowed: Vec<usize>,
+    },
+    /// What cannot happen did.
+    #[error("{0}")]
+    Impossible(&'static str),
+}
+
+impl BenchError {
+    /// An error if not all packets came through.
+    fn unless_all(packets: usize, good: usize) -> Result<(), Self> {
+        if packets == good { Ok(()) } else { Err(Self::Lost { packets, good }) }
+    }
+}
+
+/// A way of packets, a worker's own.
+trait Way: Send {
+    /// Takes a batch along the way. Returns how long that took, without what was done before and after it.
+    ///
+    /// # Errors
+    /// [`BenchError`] when a packet did not come through.
+    fn batch(&mut self, clock: &Clock) -> Result<Duration, BenchError>;
+}
+
+/// Measures short times.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    /// What reading it costs.
+    overhead: Duration,
+}
+
+impl Clock {
+    /// Finds out what reading the clock costs, which is taken off what is measured: the least of many readings.
+    fn new() -> Self {
+        let between = || {
+            let start = Instant::now();
+            start.elapsed()
+        };
+        Self { overhead: (0..10_000).map(|_| between()).min().unwrap_or_default() }
+    }
+
+    fn time<T>(&self, work: impl FnOnce() -> T) -> Duration {
+        let start = Instant::now();
+        black_box(work());
+        start.elapsed().saturating_sub(self.overhead)
+    }
+}
