@@ -64,6 +64,9 @@ mod gcm;
 mod gmac;
 mod job;
 mod key;
+#[cfg(mbcrypto_constant_time)]
+#[doc(hidden)]
+pub mod memcheck;
 mod packet;
 mod portable;
 #[cfg(target_arch = "x86_64")]

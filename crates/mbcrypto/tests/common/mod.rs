@@ -1,6 +1,8 @@
 //! What the tests share: jobs, a reproducible source of numbers, and two other implementations.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod task;
+
 use aes_gcm::aead::KeyInit;
 use aes_gcm::aead::consts::{U12, U16};
 use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm, aead::AeadInOut, aead::inout::InOutBuf};
@@ -125,11 +127,12 @@ pub struct Mac<'a> {
     pub data: &'a [&'a [u8]],
     pub tag: Option<[u8; 16]>,
     pub concluded: bool,
+    pub skip: bool,
 }
 
 impl Authenticate for Mac<'_> {
     fn parts(&self) -> Option<MacParts<'_>> {
-        Some(MacParts { key: self.key, nonce: &self.nonce, data: self.data })
+        (!self.skip).then_some(MacParts { key: self.key, nonce: &self.nonce, data: self.data })
     }
 
     fn conclude(&mut self, tag: Option<&[u8; 16]>) {
@@ -139,33 +142,57 @@ impl Authenticate for Mac<'_> {
     }
 }
 
-/// Ciphertext and tag as aws-lc-rs makes them, which is asserted to be what RustCrypto makes.
-pub fn reference(key: &[u8], nonce: [u8; 12], aad: &[u8], text: &[u8]) -> (Vec<u8>, [u8; 16]) {
-    let algorithm = match key.len() {
-        16 => &AES_128_GCM,
-        24 => &AES_192_GCM,
-        _ => &AES_256_GCM,
-    };
-    let library = LessSafeKey::new(UnboundKey::new(algorithm, key).unwrap());
-    let mut sealed = text.to_vec();
-    let tag = library.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut sealed).unwrap();
-    let tag: [u8; 16] = tag.as_ref().try_into().unwrap();
-    let other = match key.len() {
-        16 => rust_crypto::<Aes128Gcm>(key, nonce, aad, text),
-        24 => rust_crypto::<AesGcm<aes_gcm::aes::Aes192, U12>>(key, nonce, aad, text),
-        _ => rust_crypto::<Aes256Gcm>(key, nonce, aad, text),
-    };
-    assert_eq!((&sealed, tag), (&other.0, other.1), "the references disagree");
-    (sealed, tag)
+/// A key of two other implementations.
+pub struct Reference {
+    aws_lc: LessSafeKey,
+    rust_crypto: RustCrypto,
 }
 
-fn rust_crypto<A>(key: &[u8], nonce: [u8; 12], aad: &[u8], text: &[u8]) -> (Vec<u8>, [u8; 16])
+enum RustCrypto {
+    Aes128(Box<Aes128Gcm>),
+    Aes192(Box<AesGcm<aes_gcm::aes::Aes192, U12>>),
+    Aes256(Box<Aes256Gcm>),
+}
+
+impl Reference {
+    pub fn new(key: &[u8]) -> Self {
+        fn boxed<A: KeyInit>(key: &[u8]) -> Box<A> {
+            Box::new(A::new_from_slice(key).unwrap())
+        }
+        let (algorithm, rust_crypto) = match key.len() {
+            16 => (&AES_128_GCM, RustCrypto::Aes128(boxed(key))),
+            24 => (&AES_192_GCM, RustCrypto::Aes192(boxed(key))),
+            _ => (&AES_256_GCM, RustCrypto::Aes256(boxed(key))),
+        };
+        Self { aws_lc: LessSafeKey::new(UnboundKey::new(algorithm, key).unwrap()), rust_crypto }
+    }
+
+    /// Ciphertext and tag as aws-lc-rs makes them, which is asserted to be what RustCrypto makes.
+    pub fn seal(&self, nonce: [u8; 12], aad: &[u8], text: &[u8]) -> (Vec<u8>, [u8; 16]) {
+        let mut sealed = text.to_vec();
+        let tag = self.aws_lc.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut sealed).unwrap();
+        let tag: [u8; 16] = tag.as_ref().try_into().unwrap();
+        let other = match &self.rust_crypto {
+            RustCrypto::Aes128(key) => rust_crypto(&**key, nonce, aad, text),
+            RustCrypto::Aes192(key) => rust_crypto(&**key, nonce, aad, text),
+            RustCrypto::Aes256(key) => rust_crypto(&**key, nonce, aad, text),
+        };
+        assert_eq!((&sealed, tag), (&other.0, other.1), "the references disagree");
+        (sealed, tag)
+    }
+}
+
+/// [`Reference::seal`] with a key that is used once.
+pub fn reference(key: &[u8], nonce: [u8; 12], aad: &[u8], text: &[u8]) -> (Vec<u8>, [u8; 16]) {
+    Reference::new(key).seal(nonce, aad, text)
+}
+
+fn rust_crypto<A>(key: &A, nonce: [u8; 12], aad: &[u8], text: &[u8]) -> (Vec<u8>, [u8; 16])
 where
-    A: AeadInOut<NonceSize = U12, TagSize = U16> + KeyInit,
+    A: AeadInOut<NonceSize = U12, TagSize = U16>,
 {
     let mut sealed = text.to_vec();
-    let library = A::new_from_slice(key).unwrap();
-    let tag = library.encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(sealed.as_mut_slice())).unwrap();
+    let tag = key.encrypt_inout_detached(&nonce.into(), aad, InOutBuf::from(sealed.as_mut_slice())).unwrap();
     (sealed, tag.into())
 }
 
