@@ -36,6 +36,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use ndis::{StackError, Status};
+use serde::Serialize;
 
 pub use cell::{Cell, Options, WaySet, measure};
 pub use machine::{Cores, machine};
@@ -44,7 +45,8 @@ pub use report::{Row, text};
 pub use suite::{SUITES, UnknownSuite, suite, suite_name};
 
 /// What is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Table {
     /// The cryptographic providers alone: exactly as many bytes under the cipher as the row says, rounded up to what the suite aligns to.
     Provider,
@@ -90,7 +92,8 @@ impl Table {
 }
 
 /// What is done to a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Operation {
     /// Encrypted and authenticated.
     Seal,

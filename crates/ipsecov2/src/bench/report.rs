@@ -16,10 +16,8 @@ pub struct Row {
     /// The name of the form.
     pub schema: &'static str,
     /// What was measured.
-    #[serde(serialize_with = "table_name")]
     pub table: Table,
     /// Sealing or opening.
-    #[serde(serialize_with = "operation_name")]
     pub operation: Operation,
     /// The cryptographic library.
     pub provider: String,
@@ -83,7 +81,7 @@ impl Row {
             ns,
             spread,
             mpps: 1e3 / ns,
-            gbps: bytes as f64 * 8.0 / ns,
+            gbps: f64::from(bytes as u32) * 8.0 / ns,
             limit_ns,
             of_limit,
             scaling,
@@ -91,18 +89,10 @@ impl Row {
     }
 }
 
-fn table_name<S: Serializer>(table: &Table, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(table.name())
-}
-
-fn operation_name<S: Serializer>(operation: &Operation, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(operation.name())
-}
-
-/// Four places behind the point are more than can be measured.
+/// Six digits are more than can be measured.
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
 fn rounded<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_f64((value * 1e4).round() / 1e4)
+    serializer.serialize_f64(format!("{value:.5e}").parse().unwrap_or(*value))
 }
 
 #[expect(clippy::ref_option, reason = "serde's form")]
@@ -123,10 +113,11 @@ pub fn text(rows: &[Row]) -> String {
         if of_table.is_empty() {
             continue;
         }
+        let scales = of_table.iter().any(|row| row.scaling.is_some());
         // Writing into a string does not fail.
         let _ = writeln!(
             text,
-            "\n{:<12} {:<suites$}  {:<providers$} {:>5} {:>5} {:>7} {:>5} {:>9} {:>6} {:>8} {:>7} {:>9} {:>8}",
+            "\n{:<12} {:<suites$}  {:<providers$} {:>5} {:>5} {:>7} {:>5} {:>9} {:>6} {:>8} {:>7} {:>9} {:>8}{}",
             table.name(),
             "suite",
             "provider",
@@ -139,11 +130,12 @@ pub fn text(rows: &[Row]) -> String {
             "Mpps",
             "Gb/s",
             "limit ns",
-            "of limit"
+            "of limit",
+            if scales { "  scaling" } else { "" }
         );
         for row in of_table {
             let operation = if table == Table::Provider { row.operation.name() } else { "" };
-            let scaling = row.scaling.map(|scaling| format!("  {scaling:.2} x one worker")).unwrap_or_default();
+            let scaling = row.scaling.map(|scaling| format!(" {scaling:>8.2}")).unwrap_or_default();
             let _ = writeln!(
                 text,
                 "{operation:<12} {:<suites$}  {:<providers$} {:>5} {:>5} {:>7} {:>5} {:>9.1} {:>4.0} % {:>8.3} {:>7.2} {:>9.1} {:>8.2}{scaling}",
@@ -178,8 +170,18 @@ mod tests {
         let json = serde_json::to_value(row(Table::NicSend, 123.456_789)).unwrap();
         assert_eq!((json["schema"].as_str(), json["table"].as_str(), json["operation"].as_str()), (Some("ipsecov2-bench-1"), Some("nic-send"), Some("seal")));
         assert_eq!((json["suite"].as_str(), json["provider"].as_str()), (Some("aes-gcm-128"), Some("rustcrypto")));
-        assert_eq!((json["ns"].as_f64(), json["mpps"].as_f64(), json["gbps"].as_f64()), (Some(123.4568), Some(8.1), Some(92.016)));
+        assert_eq!((json["ns"].as_f64(), json["mpps"].as_f64(), json["gbps"].as_f64()), (Some(123.457), Some(8.1), Some(92.016)));
         assert!(json["scaling"].is_null());
+    }
+
+    #[test]
+    fn names_are_the_same_everywhere() {
+        for table in Table::ALL {
+            assert_eq!(serde_json::to_value(table).unwrap(), table.name());
+        }
+        for operation in Operation::ALL {
+            assert_eq!(serde_json::to_value(operation).unwrap(), operation.name());
+        }
     }
 
     #[test]
@@ -188,7 +190,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 7);
         assert!(lines[1].starts_with("provider     suite") && lines[2].starts_with("seal ") && lines[4].starts_with("outbound "), "{text}");
-        assert!(lines[5].ends_with(" 0.50") && lines[6].ends_with(" 1.99 x one worker"), "{text}");
+        assert!(lines[5].ends_with(" 0.50") && lines[6].ends_with(" 0.50     1.99") && lines[4].ends_with(" of limit  scaling"), "{text}");
         assert!(lines.iter().all(|line| line.len() <= 130), "{text}");
     }
 }

@@ -2,23 +2,23 @@
 
 /// The value in the middle; of an even number of them the mean of both. 0 of none.
 pub(super) fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
+    quarter(values, 2)
 }
 
 /// The distance between the quartiles, as a part of the median.
 pub(super) fn spread(values: &[f64]) -> f64 {
     let median = median(values);
-    if median > 0.0 { (quantile(values, 0.75) - quantile(values, 0.25)) / median } else { 0.0 }
+    if median > 0.0 { (quarter(values, 3) - quarter(values, 1)) / median } else { 0.0 }
 }
 
-/// The value below which `part` of the values lie, between neighbours in proportion.
-fn quantile(values: &[f64], part: f64) -> f64 {
+/// The value below which so many quarters of the values lie, between neighbours in proportion.
+fn quarter(values: &[f64], quarters: usize) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let Some(last) = sorted.len().checked_sub(1) else { return 0.0 };
-    let place = part * last as f64;
-    let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
-    low + (high - low) * place.fract()
+    let place = last * quarters;
+    let (low, high) = (sorted[place / 4], sorted[place.div_ceil(4)]);
+    low + (high - low) * f64::from((place % 4) as u8) / 4.0
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   ipsecov2 demo                                            the main job, without privileges
   ipsecov2 caps                                            what the software NIC offers
+  ipsecov2 bench --quick                                   how fast it is on this machine
   ipsecov2 pcap protect --sa sa.toml clear.pcapng esp.pcap
   ipsecov2 pcap open --sa sa.toml esp.pcap clear.pcap
   ip xfrm state | ipsecov2 sa convert --to toml --local 192.0.2.2 - sa.toml

@@ -110,7 +110,7 @@ fn a_capture_that_cannot_be_read_is_exit_code_1_and_leaves_no_output() {
 #[test]
 fn help_has_examples_everywhere_and_says_what_sa_files_are_not_for() {
     let tool = tool();
-    for command in [&[][..], &["demo"], &["pcap"], &["pcap", "protect"], &["pcap", "open"], &["caps"]] {
+    for command in [&[][..], &["demo"], &["pcap"], &["pcap", "protect"], &["pcap", "open"], &["caps"], &["bench"]] {
         for flag in ["--help", "-h"] {
             let run = tool.run(&[command, &[flag]].concat()).succeeds();
             let text = run.text();

@@ -124,3 +124,13 @@ fn capabilities() {
         assert!(text.contains(line), "{line}: {text}");
     }
 }
+
+#[test]
+fn bench_rows() {
+    let rows = Tool::new().run(&["bench", "--json", "--table", "nic-send", "--bytes", "64", "--workers", "1,2", "--rounds", "1"]).succeeds().json();
+    let rows = rows.as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    for row in rows {
+        assert_eq!((&row["schema"], fields_of(row)), (&"ipsecov2-bench-1".into(), documented("`ipsecov2-bench-1`")));
+    }
+}

@@ -1,6 +1,7 @@
 //! The program as its users run it: arguments and files in, captures, reports and exit codes out.
 
 mod arguments;
+mod bench;
 mod damage;
 mod drops;
 mod json;
