@@ -1,4 +1,4 @@
-//! Provider over aws-lc-rs: the default, the fastest where the processor has AES instructions.
+//! Provider over aws-lc-rs: the default where there are no vector instructions for mbcrypto, and mbcrypto's own for suites that it has not.
 //!
 //! The library does AES-GCM and ChaCha20-Poly1305 with ICVs of 16 bytes, AES-CBC, and HMAC with SHA. What its safe interface has not is RustCrypto's: shorter
 //! ICVs, DES, MD5, and AES-GMAC over parts.

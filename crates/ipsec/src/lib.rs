@@ -13,18 +13,19 @@
 //!
 //! The suites of ESP ([`Suite::all`]), each with and without extended sequence numbers:
 //!
-//! | encryption | authentication | packets | aws-lc does itself |
-//! | --- | --- | --- | --- |
-//! | AES-GCM, ICV 16, 12 or 8 | its own | RFC 4106 | ICV 16 |
-//! | ChaCha20-Poly1305 | its own | RFC 7634 | all |
-//! | AES-CBC | HMAC or none | RFC 3602 | AES, and HMAC with SHA |
-//! | DES-CBC, 3DES-CBC | HMAC or none | RFC 2405, RFC 2451 | HMAC with SHA |
-//! | null | HMAC or none | RFC 2410 | HMAC with SHA |
-//! | null | AES-GMAC | RFC 4543 with erratum 1821 | |
+//! | encryption | authentication | packets | mbcrypto does itself | aws-lc does itself |
+//! | --- | --- | --- | --- | --- |
+//! | AES-GCM, ICV 16, 12 or 8 | its own | RFC 4106 | all | ICV 16 |
+//! | ChaCha20-Poly1305 | its own | RFC 7634 | | all |
+//! | AES-CBC | HMAC or none | RFC 3602 | | AES, and HMAC with SHA |
+//! | DES-CBC, 3DES-CBC | HMAC or none | RFC 2405, RFC 2451 | | HMAC with SHA |
+//! | null | HMAC or none | RFC 2410 | | HMAC with SHA |
+//! | null | AES-GMAC | RFC 4543 with erratum 1821 | all | |
 //!
 //! HMAC is HMAC-MD5-96 and HMAC-SHA1-96 (RFC 2403, 2404), HMAC-SHA-256-128, -384-192 and -512-256 (RFC 4868); each truncation is the algorithm's, and none is
 //! taken for another. No authentication is only for who asks for it ([`EspParameters::allow_unauthenticated`]). [`RustCrypto`] does everything by itself, so
-//! that whatever aws-lc does has a second opinion.
+//! that whatever the others do has a second opinion. What [`MbCrypto`] does not do itself is aws-lc's, and what aws-lc does not, RustCrypto's. [`Crypto`] is
+//! the choice among them at run time; by default the fastest that the processor has instructions for.
 //!
 //! A packet is sealed and opened:
 //!

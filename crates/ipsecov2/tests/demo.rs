@@ -83,7 +83,7 @@ fn people_get_a_short_report() {
 
 #[test]
 fn every_phase_does_what_it_says_and_no_packet_is_lost() {
-    for crypto in ["aws-lc", "rustcrypto"] {
+    for crypto in ["aws-lc", "rustcrypto", "mbcrypto"] {
         let report = json(&["--crypto", crypto]);
         assert_eq!((&report["schema"], &report["passed"], &report["crypto"]), (&"ipsecov2-demo-1".into(), &true.into(), &crypto.into()));
         let (packets, protected) = (number(&report["traffic"]["packets"]), number(&report["traffic"]["protected"]));

@@ -118,7 +118,7 @@ fn help_has_examples_everywhere_and_says_what_sa_files_are_not_for() {
         }
     }
     let text = tool.run(&["--help"]).text();
-    for word in ["demo", "pcap", "caps", "--crypto", "aws-lc", "rustcrypto", "Exit codes: 0 success, 1 failure, 2 wrong usage."] {
+    for word in ["demo", "pcap", "caps", "--crypto", "mbcrypto", "aws-lc", "rustcrypto", "Exit codes: 0 success, 1 failure, 2 wrong usage."] {
         assert!(text.contains(word), "{word}: {text}");
     }
     let text = tool.run(&["pcap", "protect", "--help"]).text();

@@ -71,7 +71,7 @@ fn every_form_of_capture_comes_back() {
 fn software_and_nic_make_the_same_bytes() {
     let tool = with_sas(&tunnels());
     let traffic = testdata("traffic.pcapng");
-    for crypto in ["aws-lc", "rustcrypto"] {
+    for crypto in ["aws-lc", "rustcrypto", "mbcrypto"] {
         let flags = ["--crypto", crypto, "--iv-seed", "c0ffee"];
         for (name, more) in [("nic", &[][..]), ("software", &["--no-offload"]), ("batches", &["--batch", "1"]), ("large", &["--batch", "4096"])] {
             let output = format!("{crypto}-{name}.pcap");
