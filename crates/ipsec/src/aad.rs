@@ -118,6 +118,17 @@ impl Register {
         if extended { Self { words: [spi | high << 32, low, 0, 0], lengths: 12 } } else { Self { words: [spi | low << 32, 0, 0, 0], lengths: 8 } }
     }
 
+    /// [`Aad::esp`], from the ESP header as it stands in the packet and the high half of an `extended` number.
+    #[inline]
+    pub(crate) const fn header(header: [u8; 8], high: u32, extended: bool) -> Self {
+        let header = u64::from_le_bytes(header);
+        if extended {
+            Self { words: [header & 0xffff_ffff | (high.swap_bytes() as u64) << 32, header >> 32, 0, 0], lengths: 12 }
+        } else {
+            Self { words: [header, 0, 0, 0], lengths: 8 }
+        }
+    }
+
     /// [`Aad::gmac`].
     #[inline]
     pub(crate) const fn gmac(spi: [u8; 4], sequence: u64, extended: bool, iv: [u8; 8]) -> Self {

@@ -29,7 +29,7 @@ use zeroize::Zeroize;
 use crate::aad::{NonceRegister, Register};
 use crate::algorithm::{Authentication, Encryption};
 use crate::iv;
-use crate::provider::{Data, OpenJob, Provider, SealJob};
+use crate::provider::{Data, OpenBatch, OpenJob, Provider, SealBatch, SealJob};
 use crate::suite::{KeyError, KeyParameters, Suite};
 use crate::trailer::{TRAILER_LENGTH, padding_for};
 
@@ -38,6 +38,9 @@ pub const ESP_HEADER_LENGTH: usize = 8;
 
 /// IV of every combined mode and of AES-GMAC, in bytes.
 const COUNTER_IV_LENGTH: usize = 8;
+
+/// Bytes of ESP header and IV of a combined mode.
+const COMBINED_PREFIX: usize = ESP_HEADER_LENGTH + COUNTER_IV_LENGTH;
 
 /// What an ESP SA is made from.
 #[derive(Clone, Copy, Debug)]
@@ -177,12 +180,13 @@ enum Kind<P: Provider> {
     Separate(Separate<P>),
 }
 
-/// Nonces from a salt and an IV that counts.
+/// Nonces from a salt and an IV that counts. What every packet needs stands before the key, which may be large.
+#[repr(C)]
 struct Counter<P: Provider> {
-    key: P::Key,
     iv_mask: u64,
     salt: iv::Salt,
     icv_length: u8,
+    key: P::Key,
 }
 
 /// IVs of CBC.
@@ -222,8 +226,8 @@ impl<P: Provider> EspSa<P> {
         })?;
         let icv_length = icv_length as u8;
         let kind = match (encryption_salt, authentication_salt) {
-            (Some(salt), _) => Kind::Combined(Counter { key, iv_mask, salt, icv_length }),
-            (None, Some(salt)) => Kind::Gmac(Counter { key, iv_mask, salt, icv_length }),
+            (Some(salt), _) => Kind::Combined(Counter { iv_mask, salt, icv_length, key }),
+            (None, Some(salt)) => Kind::Gmac(Counter { iv_mask, salt, icv_length, key }),
             (None, None) => {
                 let ivs = (encryption != Encryption::Null).then(|| iv::CbcIvs::new(encryption_key));
                 Kind::Separate(Separate { key, iv_mask, ivs, icv_length })
@@ -373,6 +377,27 @@ impl<P: Provider> EspSa<P> {
         Ok(OpenJob::new(key, nonce, aad.aad(), Data::InPlace(text), icv))
     }
 
+    /// Takes `esp`, an ESP packet from its header to the end of the ICV, apart, to make a job of it at once: for packets of which there are many, as
+    /// [`EspSa::seal_job`] and [`EspSa::open_job`] pass a whole job through memory.
+    ///
+    /// `None` if the SA has no combined mode, or the packet is shorter than any of the SA's; [`EspSa::shortest_combined`] tells before.
+    #[inline(always)]
+    pub fn split_combined<'a>(&'a self, esp: &'a mut [u8]) -> Option<CombinedEsp<'a, P>> {
+        let Kind::Combined(sa) = &self.kind else { return None };
+        let (prefix, rest) = esp.split_first_chunk_mut()?;
+        let (text, icv) = rest.split_at_mut_checked(rest.len().checked_sub(usize::from(sa.icv_length))?)?;
+        if text.len() < TRAILER_LENGTH { None } else { Some(CombinedEsp { sa, extended: self.extended, prefix, text, icv }) }
+    }
+
+    /// Bytes of the shortest ESP packet, if the SA has a combined mode.
+    #[inline]
+    pub const fn shortest_combined(&self) -> Option<usize> {
+        match &self.kind {
+            Kind::Combined(sa) => Some(COMBINED_PREFIX + TRAILER_LENGTH + sa.icv_length as usize),
+            _ => None,
+        }
+    }
+
     /// What [`EspSa::seal_job`] and [`EspSa::open_job`] do where encryption and authentication are two algorithms. Only for sealing is an IV written, and the
     /// text held to what a sender has to keep.
     fn make_of_two<'a>(&'a self, esp: &'a mut [u8], sequence: u64, sealing: bool) -> Result<Made<'a, P>, EspError> {
@@ -437,6 +462,71 @@ impl<P: Provider> EspSa<P> {
             return Err(EspError::Sequence { header: low, given: sequence });
         }
         Ok([s0, s1, s2, s3])
+    }
+}
+
+/// An ESP packet under a combined mode, taken apart by [`EspSa::split_combined`].
+pub struct CombinedEsp<'a, P: Provider> {
+    sa: &'a Counter<P>,
+    extended: bool,
+    /// ESP header and IV.
+    prefix: &'a mut [u8; COMBINED_PREFIX],
+    text: &'a mut [u8],
+    icv: &'a mut [u8],
+}
+
+impl<'a, P: Provider> CombinedEsp<'a, P> {
+    /// Appends the job that seals the packet: what [`EspSa::seal_job`] makes. `high` is the high half of the sequence number, of which the header has the
+    /// low one; of no meaning without extended sequence numbers. `false`: the text does not end at a multiple of 4, or there is no room in `jobs`; nothing
+    /// has been written then.
+    #[inline(always)]
+    pub fn seal(self, high: u32, jobs: &mut SealBatch<'a, P::Key>) -> bool {
+        if !self.text.len().is_multiple_of(4) || jobs.is_full() {
+            return false;
+        }
+        let header = self.header();
+        let iv = iv::counter(self.sequence(high), self.sa.iv_mask);
+        if let Some(place) = self.prefix.last_chunk_mut() {
+            *place = iv;
+        }
+        let (nonce, aad) = (NonceRegister::salted(self.sa.salt, iv), Register::header(header, high, self.extended));
+        jobs.push(SealJob::new(&self.sa.key, nonce, aad.aad(), Data::InPlace(self.text), self.icv));
+        true
+    }
+
+    /// Appends the job that opens the packet: what [`EspSa::open_job`] makes; `high` as with [`CombinedEsp::seal`]. `false`: there is no room in `jobs`.
+    #[inline(always)]
+    pub fn open(self, high: u32, jobs: &mut OpenBatch<'a, P::Key>) -> bool {
+        if jobs.is_full() {
+            return false;
+        }
+        let iv = self.prefix.last_chunk().copied().unwrap_or_default();
+        let (nonce, aad) = (NonceRegister::salted(self.sa.salt, iv), Register::header(self.header(), high, self.extended));
+        jobs.push(OpenJob::new(&self.sa.key, nonce, aad.aad(), Data::InPlace(self.text), self.icv));
+        true
+    }
+
+    /// Low half of the sequence number.
+    #[inline(always)]
+    pub fn low(&self) -> u32 {
+        u64::from_be_bytes(self.header()) as u32
+    }
+
+    #[inline(always)]
+    fn header(&self) -> [u8; ESP_HEADER_LENGTH] {
+        self.prefix.first_chunk().copied().unwrap_or_default()
+    }
+
+    #[inline(always)]
+    fn sequence(&self, high: u32) -> u64 {
+        u64::from(self.low()) | if self.extended { u64::from(high) << 32 } else { 0 }
+    }
+}
+
+impl<P: Provider> fmt::Debug for CombinedEsp<'_, P> {
+    /// Lengths only: the bytes may be somebody's clear text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CombinedEsp(text of {} bytes, ICV of {})", self.text.len(), self.icv.len())
     }
 }
 

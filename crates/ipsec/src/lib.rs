@@ -126,7 +126,7 @@ pub use crypto::{Crypto, CryptoAuthKey, CryptoKey, ProviderError};
 pub mod insecure;
 
 mod esp;
-pub use esp::{ESP_HEADER_LENGTH, EspError, EspParameters, EspSa, SaError};
+pub use esp::{CombinedEsp, ESP_HEADER_LENGTH, EspError, EspParameters, EspSa, SaError};
 
 mod ah;
 mod ah_mask;

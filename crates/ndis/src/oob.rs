@@ -74,12 +74,17 @@ impl IpsecReceive {
     /// Nothing was done: all slots zero.
     pub const UNTOUCHED: Self = Self { sa_delete_request: false, crypto_done: false, next_crypto_done: false, crypto_status: CryptoStatus::Success };
 
+    /// One portion was done, and it was good.
+    pub const GOOD: Self = Self { crypto_done: true, ..Self::UNTOUCHED };
+
     const DELETE: u64 = 1;
     const DONE: u64 = 1 << 1;
     const NEXT_DONE: u64 = 1 << 2;
     const STATUS_SHIFT: u32 = 16;
 
-    const fn to_bits(self) -> u64 {
+    /// Bits of the slot.
+    #[inline]
+    pub const fn to_bits(self) -> u64 {
         (self.sa_delete_request as u64 * Self::DELETE)
             | (self.crypto_done as u64 * Self::DONE)
             | (self.next_crypto_done as u64 * Self::NEXT_DONE)
@@ -109,6 +114,14 @@ pub struct HeaderTransmit {
     pub ah_header_offset: u8,
     /// Where the ESP header is.
     pub esp_header_offset: u8,
+}
+
+impl HeaderTransmit {
+    /// Bits of the slot.
+    #[inline]
+    pub const fn to_bits(self) -> u32 {
+        u32::from_le_bytes([self.next_header, self.pad_length, self.ah_header_offset, self.esp_header_offset])
+    }
 }
 
 /// Receive form of the header slot: the innermost ESP that the NIC did (OV2-OOB-3).
@@ -201,7 +214,7 @@ impl OutOfBand {
     /// Transmit: says where the headers of the offloaded bundle are.
     #[inline]
     pub const fn set_header_transmit(&mut self, header: HeaderTransmit) {
-        self.header = u32::from_le_bytes([header.next_header, header.pad_length, header.ah_header_offset, header.esp_header_offset]);
+        self.header = header.to_bits();
     }
 
     /// Receive: what the NIC did.

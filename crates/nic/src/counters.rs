@@ -3,7 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ndis::{CryptoStatus, NblBatch, NetBufferList, Status};
+use ndis::{CryptoStatus, IpsecReceive, NblBatch, NetBufferList, Status};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -184,17 +184,15 @@ impl Drop for LaneCounters {
 impl LaneCounters {
     /// Lists that an engine completed.
     pub(crate) fn completed(&self, done: &[NetBufferList]) {
-        let (mut plain, mut offloaded, mut failed) = (0, 0, 0);
+        // Without branches: additions that the compiler can do side by side.
+        let (mut good, mut offloaded) = (0, 0);
         for list in done {
-            if !list.status.is_success() {
-                failed += 1;
-            } else if list.oob.offload_handle().is_some() {
-                offloaded += 1;
-            } else {
-                plain += 1;
-            }
+            let success = u64::from(list.status.is_success());
+            good += success;
+            offloaded += success & u64::from(list.oob.ipsec_bits() != 0);
         }
-        self.block.add(Slot::sent_plain, plain);
+        let failed = done.len() as u64 - good;
+        self.block.add(Slot::sent_plain, good - offloaded);
         self.block.add(Slot::sent_offloaded, offloaded);
         self.block.add(Slot::send_failed, failed);
     }
@@ -223,6 +221,12 @@ impl LaneCounters {
     pub(crate) fn indicated(&self, up: &[NetBufferList]) {
         let (mut untouched, mut good, mut bytes, mut requests) = (0, 0, 0, 0);
         for list in up {
+            // As nearly always.
+            if list.oob.ipsec_bits() == const { IpsecReceive::GOOD.to_bits() } {
+                good += 1;
+                bytes += list.buffer.len() as u64;
+                continue;
+            }
             let receive = list.oob.ipsec_receive();
             requests += u64::from(receive.sa_delete_request);
             if !receive.crypto_done {

@@ -10,6 +10,7 @@
 //! slot after it has seen the slot live, so the cells need no ordering of their own. Only the holder of the control mutex
 //! writes.
 
+use crate::fetch::prefetch;
 use crate::key::{Key, Seed};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -68,6 +69,14 @@ impl Index {
     #[inline(always)]
     pub(crate) fn probe(&self, key: &Key) -> Probe {
         Probe { spi: key.spi, bucket: self.home(key), cell: 0, left: self.buckets.len() }
+    }
+
+    /// Begins to fetch where a search for `key` begins.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, key: &Key) {
+        if let Some(bucket) = self.buckets.get(self.home(key)) {
+            prefetch(bucket);
+        }
     }
 
     /// Enters `entry` under `key`. The caller holds the control mutex and enters nothing twice.

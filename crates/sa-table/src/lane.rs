@@ -100,6 +100,31 @@ impl<T: Send + Sync> Guard<'_, T> {
         Some(unsafe { slot.value() })
     }
 
+    /// Begins to fetch what [`get`](Self::get) of `handle` reads, and the first lines of the value. Who asks for all of a batch before he looks up the first
+    /// waits for memory once and not for each.
+    #[inline]
+    pub fn prefetch(&self, handle: Handle) {
+        if let Some(slot) = self.shared.slot(handle) {
+            slot.prefetch();
+        }
+    }
+
+    /// Begins to fetch what [`find`](Self::find) of `key` reads first, the index.
+    #[inline]
+    pub fn prefetch_index(&self, key: &Key) {
+        self.shared.index().prefetch(key);
+    }
+
+    /// Reads the index, which [`prefetch_index`](Self::prefetch_index) has fetched, and begins to fetch what [`find`](Self::find) of `key` reads then, and the
+    /// first lines of the values.
+    #[inline]
+    pub fn prefetch_values(&self, key: &Key) {
+        let mut probe = self.shared.index().probe(key);
+        while let Some(entry) = probe.next(self.shared.index()) {
+            self.shared.prefetch(entry);
+        }
+    }
+
     /// The values under `key`, then those under its wildcard (same SPI and family, no destination), each with its
     /// handle. The caller picks by source address and operation (OV2-RECV-3).
     ///

@@ -78,6 +78,9 @@
 //! index is at most half full and hashed under a secret [`Seed`]. Many values under the same key share its buckets, and
 //! a look-up walks through all of them.
 //!
+//! Where a batch has packets of many values, [`Guard::prefetch`], [`Guard::prefetch_index`] and [`Guard::prefetch_values`] let all of these lines be
+//! fetched at the same time. They are hints: results and ordering are as without them.
+//!
 //! Removed values are dropped where they lie and their bytes zeroed. Moving a value into the table may leave bytes on
 //! the mover's stack, so key material belongs behind a pointer.
 //!
@@ -89,6 +92,7 @@
 
 mod control;
 mod error;
+mod fetch;
 mod handle;
 mod index;
 mod key;
@@ -100,6 +104,7 @@ mod table;
 mod tests;
 
 pub use error::{CapacityError, InsertError, Stale};
+pub use fetch::prefetch;
 pub use handle::Handle;
 pub use index::MAX_KEYS;
 pub use key::{Key, SEED_WORDS, Seed};

@@ -2,6 +2,7 @@
 
 use std::mem::MaybeUninit;
 
+use crate::fetch::prefetch;
 use crate::handle::Handle;
 use crate::index::MAX_KEYS;
 use crate::key::Key;
@@ -26,6 +27,12 @@ impl<T> Slot<T> {
     #[inline(always)]
     pub(crate) fn live(&self) -> u64 {
         self.live.load(Ordering::Acquire)
+    }
+
+    /// Begins to fetch the slot's lines, or the first of them.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self) {
+        prefetch(self);
     }
 
     /// Writes keys and value.

@@ -373,6 +373,14 @@ impl<T> Shared<T> {
         self.removals.clock.load(Ordering::Acquire)
     }
 
+    /// Begins to fetch the slot that the index proposes.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, entry: Entry) {
+        if let Some(slot) = self.slots.get(entry.slot) {
+            slot.prefetch();
+        }
+    }
+
     /// The value that the index proposes, if it is live and has this key.
     ///
     /// # Safety

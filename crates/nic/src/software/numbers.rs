@@ -74,6 +74,32 @@ impl Numbers {
     }
 }
 
+/// Numbers of packets that are sent one after the other: as by [`Numbers::outbound`] of each, but what lanes share is read once and written once.
+pub(super) struct Row<'a> {
+    numbers: &'a Numbers,
+    highest: u64,
+}
+
+impl<'a> Row<'a> {
+    pub(super) fn new(numbers: &'a Numbers) -> Self {
+        Self { numbers, highest: numbers.reference.load(Ordering::Relaxed) }
+    }
+
+    /// The number of the next packet. It counts as sent when the row is [ended](Self::end).
+    #[inline]
+    pub(super) fn next(&mut self, low: u32) -> u64 {
+        let sequence = esn::nearest(low, self.highest);
+        self.highest = self.highest.max(sequence);
+        sequence
+    }
+
+    /// Lets the other lanes and the next packets know.
+    #[inline]
+    pub(super) fn end(&self) {
+        raise(&self.numbers.reference, self.highest);
+    }
+}
+
 /// Sets `cell` to `value` if that is higher; one load if it is not.
 #[inline]
 fn raise(cell: &AtomicU64, value: u64) {

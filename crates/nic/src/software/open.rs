@@ -9,10 +9,10 @@ use super::journal::{After, End, conclude};
 use super::receive::{Carried, Receiver, Task, carries_tunnel, report_trailer};
 
 /// A packet that is being opened.
-struct Opening<'a, 't, 'l, P: Provider> {
-    task: &'t Task<'a, P>,
-    sequence: u64,
-    oob: &'l mut OutOfBand,
+pub(super) struct Opening<'a, 't, 'l, P: Provider> {
+    pub(super) task: &'t Task<'a, P>,
+    pub(super) sequence: u64,
+    pub(super) oob: &'l mut OutOfBand,
 }
 
 impl<'a, P: Provider> Receiver<'a, P> {
@@ -59,7 +59,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
     }
 
     #[inline]
-    fn conclude_esp(&self, job: &mut OpenJob<'_, P::Key>, opening: Opening<'a, '_, '_, P>, after: &mut After<'a, P>) {
+    pub(super) fn conclude_esp(&self, job: &mut OpenJob<'_, P::Key>, opening: Opening<'a, '_, '_, P>, after: &mut After<'a, P>) {
         let Opening { task, sequence, oob } = opening;
         if !job.verdict.is_good() {
             fail(task, None, End::Forged, oob, after);
@@ -103,7 +103,7 @@ fn fail<'a, P: Provider>(task: &Task<'a, P>, authentic: Option<u64>, end: End, o
 
 /// What an authentic packet carries: its payload, its trailer, and whether the payload is an IP packet; or what is wrong with it (OV2-OOB-5).
 #[inline]
-fn judge(text: &[u8]) -> Result<(&[u8], Trailer, bool), CryptoStatus> {
+pub(super) fn judge(text: &[u8]) -> Result<(&[u8], Trailer, bool), CryptoStatus> {
     let (length, trailer) = read_trailer(text).map_err(|_| CryptoStatus::InvalidPacketSyntax)?;
     let payload = text.get(..length).unwrap_or_default();
     let tunnel = carries_tunnel(IpProtocol(trailer.next_header), payload)?;

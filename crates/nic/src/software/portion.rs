@@ -54,6 +54,15 @@ impl IpsecHeader {
         }
     }
 
+    /// ESP at `offset` of a packet that ends at `end`; in UDP to `port`, if that is not `None`.
+    #[inline(always)]
+    pub(super) const fn esp(offset: usize, end: usize, port: Option<u16>) -> Option<Self> {
+        match port {
+            None => Self::new(Self::ESP, offset, end, 0),
+            Some(port) => Self::new(Self::ESP_IN_UDP, offset, end, port),
+        }
+    }
+
     const fn kind(self) -> u64 {
         self.0.get() & Self::KIND
     }

@@ -11,12 +11,12 @@ use core::sync::atomic::Ordering;
 use arrayvec::ArrayVec;
 use ipsec::{BATCH, Provider, Scratch};
 use ndis::{CryptoStatus, HeaderReceive, IpsecReceive, NblBatch, NetBufferList, Operation, OutOfBand};
-use packet::{FrameBatch, IpProtocol, IpVersion, Medium};
+use packet::{FrameBatch, IpProtocol, Medium};
 
 use super::counters::Counters;
-use super::journal::{After, End, Journal, conclude};
+use super::journal::{After, End, conclude};
 use super::lookup::{Finder, Hit};
-use super::portion::Position;
+use super::portion::{Ports, Position};
 use super::sa::Sa;
 use crate::link::{announces_ip, ip_offset};
 
@@ -26,6 +26,8 @@ pub(super) struct Receiver<'a, P: Provider> {
     pub(super) medium: Medium,
     pub(super) finder: Finder<'a, P>,
     pub(super) counters: &'a Counters,
+    /// Whether plain packets go their own way; otherwise all go the general one.
+    pub(super) plain: bool,
 }
 
 /// A lane's own memory.
@@ -78,72 +80,112 @@ impl Carried<'_> {
     }
 }
 
+/// What a frame is.
+pub(super) enum Class<'a, P: Provider> {
+    /// Nothing for IPsec: left alone.
+    Untouched,
+    /// Outside the capabilities: left alone.
+    Outside,
+    /// Under no bundle: left alone.
+    Nobody,
+    /// Under a bundle whose packet it cannot be.
+    Unfit(&'a Sa<P>, CryptoStatus),
+    /// Under a bundle: the first header that is to be worked on.
+    Task(Task<'a, P>),
+}
+
 /// Packets that are left alone, of one batch.
 #[derive(Default)]
-struct Left {
-    outside_capabilities: u64,
-    no_sa: u64,
+pub(super) struct Left {
+    pub(super) outside_capabilities: u64,
+    pub(super) no_sa: u64,
+}
+
+impl Left {
+    /// Counts them.
+    pub(super) fn count(&self, counters: &Counters) {
+        if self.outside_capabilities != 0 {
+            counters.outside_capabilities.fetch_add(self.outside_capabilities, Ordering::Relaxed);
+        }
+        if self.no_sa != 0 {
+            counters.no_sa.fetch_add(self.no_sa, Ordering::Relaxed);
+        }
+    }
 }
 
 impl<'a, P: Provider> Receiver<'a, P> {
     /// Receives all of `frames`, and leaves it empty.
     pub(super) fn receive(&self, frames: &mut FrameBatch, up: &mut NblBatch, memory: &mut Memory) {
         let mut left = Left::default();
-        let mut after = After::new();
         let first = up.len();
         up.extend(frames.drain(..).map(|frame| NetBufferList::from_frame(frame, 0)));
         for chunk in up[first..].chunks_mut(BATCH) {
-            let mut tasks = Tasks::new();
-            for (index, list) in (0..).zip(chunk.iter_mut()) {
-                list.l3_offset = ip_offset(self.medium, list.buffer.as_slice());
-                self.classify(list, index, &mut tasks, &mut after.journal, &mut left);
+            if self.plain {
+                self.receive_runs(chunk, memory, &mut left);
+            } else {
+                self.receive_any(chunk, memory, &mut left);
             }
-            while !tasks.is_empty() {
-                if tasks.iter().any(|task| task.operation == Operation::Ah) {
-                    // Those with AH are done before those without.
-                    after.journal.open();
-                    self.verify(&tasks, chunk, memory, &mut after);
-                }
-                self.open(&tasks, chunk, &mut memory.scratch, &mut after);
-                if after.next.is_empty() {
-                    break;
-                }
-                tasks = core::mem::take(&mut after.next);
-                // Those after AH and those after ESP, in the packets' order again.
-                tasks.sort_unstable_by_key(|task| task.index);
-            }
-            after.journal.settle(chunk);
         }
-        if left.outside_capabilities != 0 {
-            self.counters.outside_capabilities.fetch_add(left.outside_capabilities, Ordering::Relaxed);
-        }
-        if left.no_sa != 0 {
-            self.counters.no_sa.fetch_add(left.no_sa, Ordering::Relaxed);
-        }
+        left.count(self.counters);
     }
 
-    /// Finds the first header of a list's packet that is to be worked on, or notes what is wrong with it, or leaves the packet alone.
-    #[inline(always)]
-    fn classify(&self, list: &mut NetBufferList, index: u32, tasks: &mut Tasks<'a, P>, journal: &mut Journal<'a, P>, left: &mut Left) {
-        let (frame, l3_offset) = (list.buffer.as_slice(), usize::from(list.l3_offset));
-        if !announces_ip(self.medium, frame, l3_offset) {
-            return;
+    /// Receives packets of any kind, at most a chunk of them.
+    pub(super) fn receive_any(&self, lists: &mut [NetBufferList], memory: &mut Memory, left: &mut Left) {
+        let mut after = After::new();
+        for (index, list) in (0..).zip(lists.iter_mut()) {
+            match self.classify(list.buffer.as_slice(), &mut list.l3_offset, index) {
+                Class::Untouched => {}
+                Class::Outside => left.outside_capabilities += 1,
+                Class::Nobody => left.no_sa += 1,
+                Class::Unfit(sa, status) => after.journal.note_unfit(sa, index, Position::Outer, status),
+                Class::Task(task) => after.next.push(task),
+            }
         }
-        let Some(bytes) = frame.get(l3_offset..) else { return };
-        let Some(portion) = self.finder.parse(bytes) else { return };
-        let Some(header) = portion.ipsec else { return };
+        self.rounds(lists, memory, &mut after);
+    }
+
+    /// Works on the headers that `after` has, and on those in them, round by round, and concludes what is not yet concluded.
+    #[inline]
+    pub(super) fn rounds(&self, lists: &mut [NetBufferList], memory: &mut Memory, after: &mut After<'a, P>) {
+        while !after.next.is_empty() {
+            self.round(lists, memory, after);
+        }
+        after.journal.settle(lists);
+    }
+
+    fn round(&self, lists: &mut [NetBufferList], memory: &mut Memory, after: &mut After<'a, P>) {
+        let mut tasks = core::mem::take(&mut after.next);
+        // Those after AH and those after ESP, in the packets' order again.
+        tasks.sort_unstable_by_key(|task| task.index);
+        if tasks.iter().any(|task| task.operation == Operation::Ah) {
+            // Those with AH are done before those without.
+            after.journal.open();
+            self.verify(&tasks, lists, memory, after);
+        }
+        self.open(&tasks, lists, &mut memory.scratch, after);
+    }
+
+    /// Finds the first header of a frame's packet that is to be worked on, and notes where its IP header begins.
+    pub(super) fn classify(&self, frame: &[u8], l3_offset: &mut u16, index: u32) -> Class<'a, P> {
+        *l3_offset = ip_offset(self.medium, frame);
+        let l3_offset = usize::from(*l3_offset);
+        if !announces_ip(self.medium, frame, l3_offset) {
+            return Class::Untouched;
+        }
+        let Some(bytes) = frame.get(l3_offset..) else { return Class::Untouched };
+        let Some(portion) = self.finder.parse(bytes) else { return Class::Untouched };
+        let Some(header) = portion.ipsec else { return Class::Untouched };
         if !self.finder.word.receives(portion.version()) {
-            return;
+            return Class::Untouched;
         }
         if !self.finder.within_capabilities(&portion) {
-            left.outside_capabilities += 1;
-            return;
+            return Class::Outside;
         }
         match self.finder.find(bytes, portion.version(), header, Position::Outer) {
-            Hit::Nobody => left.no_sa += 1,
-            Hit::Outside => left.outside_capabilities += 1,
-            Hit::Unfit(sa, status) => journal.note_unfit(sa, index, Position::Outer, status),
-            Hit::Fit(sa) => tasks.push(Task {
+            Hit::Nobody => Class::Nobody,
+            Hit::Outside => Class::Outside,
+            Hit::Unfit(sa, status) => Class::Unfit(sa, status),
+            Hit::Fit(sa) => Class::Task(Task {
                 sa,
                 index,
                 ip: l3_offset as u32,
@@ -165,7 +207,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
         } else {
             conclude(task.sa, task.operation, task.position, good, oob);
         }
-        if carried.tunnel && task.position == Position::Outer && may_nest(carried.payload) && self.finder.word.nests() {
+        if carried.tunnel && task.position == Position::Outer && self.nests(carried.payload) {
             match self.descend(task, carried.payload, carried.at(task)) {
                 Some(Ok(inner)) => {
                     // The packets after it are opened before what is in it.
@@ -176,6 +218,12 @@ impl<'a, P: Provider> Receiver<'a, P> {
                 None => {}
             }
         }
+    }
+
+    /// Whether the packet in a tunnel may have a header that is to be worked on.
+    #[inline(always)]
+    pub(super) fn nests(&self, packet: &[u8]) -> bool {
+        may_nest(packet, self.finder.ports) && self.finder.word.nests()
     }
 
     /// The first header of the packet in a tunnel, or what is wrong with it. `None`: it stays as it is.
@@ -211,17 +259,26 @@ impl<'a, P: Provider> Receiver<'a, P> {
 }
 
 /// Whether a packet of either version can have an IPsec header, by what it says of the next one.
-#[inline]
-fn may_nest(packet: &[u8]) -> bool {
-    let next = match packet.first().map(|first| first >> 4) {
-        Some(4) => packet.get(9),
-        _ => packet.get(6),
-    };
-    // All that may come before ESP or AH, or have one in it.
-    next.is_some_and(|&next| {
-        let protocol = IpProtocol(next);
-        matches!(protocol, IpProtocol::ESP | IpProtocol::AH | IpProtocol::UDP) || protocol.is_ipv6_extension()
-    })
+#[inline(always)]
+fn may_nest(packet: &[u8], ports: &Ports) -> bool {
+    let ipv4 = packet.first().is_some_and(|first| first >> 4 == 4);
+    let Some(&next) = packet.get(if ipv4 { 9 } else { 6 }) else { return false };
+    match IpProtocol(next) {
+        IpProtocol::ESP | IpProtocol::AH => true,
+        IpProtocol::UDP => may_carry(packet, ports),
+        // They may come before one.
+        protocol => !ipv4 && protocol.is_ipv6_extension(),
+    }
+}
+
+/// Whether a UDP packet goes to a port that is looked into, as far as can be told at once.
+#[inline(never)]
+fn may_carry(packet: &[u8], ports: &Ports) -> bool {
+    match packet {
+        // The destination port, behind a header without options.
+        [0x45, rest @ ..] => rest.get(21..).and_then(|rest| rest.first_chunk()).is_some_and(|port| ports.contains(u16::from_be_bytes(*port))),
+        _ => true,
+    }
 }
 
 /// What a portion carries after its last header: whether it is an IP packet (OV2-RECV-5a).
@@ -231,12 +288,17 @@ fn may_nest(packet: &[u8]) -> bool {
 #[inline]
 pub(super) fn carries_tunnel(next_header: IpProtocol, payload: &[u8]) -> Result<bool, CryptoStatus> {
     let announced = match next_header {
-        IpProtocol::IPV4 => IpVersion::V4,
-        IpProtocol::IPV6 => IpVersion::V6,
+        IpProtocol::IPV4 => 4,
+        IpProtocol::IPV6 => 6,
         _ => return Ok(false),
     };
-    let carried = payload.first().and_then(|&byte| IpVersion::of_first_byte(byte));
-    if carried == Some(announced) { Ok(true) } else { Err(CryptoStatus::GenericError) }
+    if payload.first().is_some_and(|first| first >> 4 == announced) { Ok(true) } else { Err(CryptoStatus::GenericError) }
+}
+
+/// Reports that the only portion was good.
+#[inline(always)]
+pub(super) fn report_good(oob: &mut OutOfBand, delete: bool) {
+    oob.set_ipsec_receive(IpsecReceive { sa_delete_request: delete, ..IpsecReceive::GOOD });
 }
 
 /// Reports how a portion ended.

@@ -4,12 +4,12 @@ use core::net::IpAddr;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use arrayvec::ArrayVec;
-use ipsec::Provider;
+use ipsec::{EspSa, Provider};
 use ndis::{Direction, Operation, SaBundle, Status, UdpEspType};
 use packet::Spi;
 use sa_table::{Key, MAX_KEYS};
 
-use super::numbers::Numbers;
+use super::numbers::{Numbers, Row};
 use super::portion::Position;
 use super::transforms::Transforms;
 use super::word::Word;
@@ -17,7 +17,8 @@ use super::word::Word;
 /// How many sequence numbers before the end of its space an inbound SA asks to be deleted (OV2-SA-8).
 const NEAR_END: u64 = 1 << 20;
 
-/// An SA bundle in the table: first what packets only read, then what they change, on a cache line of its own.
+/// An SA bundle in the table: first what packets read and seldom change, on one cache line up to `source`, then what each changes, on a line of its own.
+#[repr(C, align(64))]
 pub(super) struct Sa<P: Provider> {
     pub(super) transforms: Transforms<P>,
     /// What of the configuration it needs.
@@ -25,7 +26,8 @@ pub(super) struct Sa<P: Provider> {
     /// SPIs of the associations; 0 where there is none, which no packet has.
     esp_spi: Spi,
     ah_spi: Spi,
-    source: Option<IpAddr>,
+    /// Size of the replay window, for the inference of inbound numbers.
+    window: u32,
     /// The local UDP port, if it is not the adapter's; 0: it is.
     udp_port: u16,
     udp_esp: Option<UdpEspType>,
@@ -33,6 +35,11 @@ pub(super) struct Sa<P: Provider> {
     ah_extended: bool,
     pub(super) inbound: bool,
     pub(super) ipv6: bool,
+    /// Inbound: how packets were carried last: [`UNKNOWN`], [`TRANSPORT`], [`TUNNEL`].
+    mode: AtomicU8,
+    /// Inbound: [`KEEP`], [`ASK`], [`ASKED`].
+    delete: AtomicU8,
+    source: Option<IpAddr>,
     state: State,
 }
 
@@ -40,12 +47,6 @@ pub(super) struct Sa<P: Provider> {
 struct State {
     esp: Numbers,
     ah: Numbers,
-    /// Size of the replay window, for the inference of inbound numbers.
-    window: u32,
-    /// Inbound: how packets were carried last: [`UNKNOWN`], [`TRANSPORT`], [`TUNNEL`].
-    mode: AtomicU8,
-    /// Inbound: [`KEEP`], [`ASK`], [`ASKED`].
-    delete: AtomicU8,
 }
 
 const UNKNOWN: u8 = 0;
@@ -75,13 +76,10 @@ impl<P: Provider> Sa<P> {
             ah_extended: ah.is_some_and(|ah| ah.extended_sequence_numbers),
             inbound: bundle.direction == Direction::Inbound,
             ipv6: bundle.endpoints.ipv6,
-            state: State {
-                esp: Numbers::new(esp.map_or(0, |esp| esp.sequence_number_high)),
-                ah: Numbers::new(ah.map_or(0, |ah| ah.sequence_number_high)),
-                window: bundle.extension.replay_window.unwrap_or(0),
-                mode: AtomicU8::new(UNKNOWN),
-                delete: AtomicU8::new(KEEP),
-            },
+            window: bundle.extension.replay_window.unwrap_or(0),
+            mode: AtomicU8::new(UNKNOWN),
+            delete: AtomicU8::new(KEEP),
+            state: State { esp: Numbers::new(esp.map_or(0, |esp| esp.sequence_number_high)), ah: Numbers::new(ah.map_or(0, |ah| ah.sequence_number_high)) },
         })
     }
 
@@ -167,6 +165,24 @@ impl<P: Provider> Sa<P> {
         }
     }
 
+    /// The ESP, if nothing else is done.
+    #[inline]
+    pub(super) fn esp_alone(&self) -> Option<&EspSa<P>> {
+        if let Transforms::Esp(esp) = &self.transforms { Some(esp) } else { None }
+    }
+
+    /// Whether numbers of ESP are extended.
+    #[inline]
+    pub(super) const fn esp_extended(&self) -> bool {
+        self.esp_extended
+    }
+
+    /// Extended numbers of ESP for lists that are sent one after the other.
+    #[inline]
+    pub(super) fn send_in_a_row(&self) -> Row<'_> {
+        Row::new(&self.state.esp)
+    }
+
     /// The 64-bit number of a packet to be sent: zero-extended, or as [`Numbers::outbound`] says. It counts as sent from here on.
     #[inline]
     pub(super) fn outbound_sequence(&self, operation: Operation, low: u32) -> u64 {
@@ -176,7 +192,7 @@ impl<P: Provider> Sa<P> {
     /// The 64-bit number that a received packet is taken to have (OV2-SA-6).
     #[inline]
     pub(super) fn inbound_sequence(&self, operation: Operation, low: u32) -> u64 {
-        if self.extended(operation) { self.numbers(operation).inbound(low, self.state.window) } else { u64::from(low) }
+        if self.extended(operation) { self.numbers(operation).inbound(low, self.window) } else { u64::from(low) }
     }
 
     /// Whether the high half of an association's numbers hangs on a packet that is still to be verified.
@@ -196,27 +212,36 @@ impl<P: Provider> Sa<P> {
     /// Notes the number of a packet whose ICV was good.
     #[inline]
     pub(super) fn authentic(&self, operation: Operation, sequence: u64) {
-        let extended = self.extended(operation);
-        if extended {
-            self.numbers(operation).authentic(sequence);
-        }
-        let last = if extended { u64::MAX } else { u64::from(u32::MAX) };
-        if last - sequence < NEAR_END && self.state.delete.load(Ordering::Relaxed) == KEEP {
-            self.state.delete.store(ASK, Ordering::Relaxed);
+        self.follow(operation, sequence);
+        self.approach_end(operation, sequence);
+    }
+
+    #[inline]
+    fn approach_end(&self, operation: Operation, sequence: u64) {
+        let last = if self.extended(operation) { u64::MAX } else { u64::from(u32::MAX) };
+        if last - sequence < NEAR_END && self.delete.load(Ordering::Relaxed) == KEEP {
+            self.delete.store(ASK, Ordering::Relaxed);
         }
     }
 
     /// Notes a packet that was good in all of its headers, the last of which is that of `operation`, and returns whether it shall ask for the SA's deletion.
     #[inline]
     pub(super) fn verified(&self, operation: Operation, sequence: u64, tunnel: bool) -> bool {
-        self.authentic(operation, sequence);
+        self.follow(operation, sequence);
+        self.passed(operation, sequence, tunnel)
+    }
+
+    /// As [`Sa::verified`], for who lets the numbers [`follow`](Self::follow) by himself: once for the highest of several packets.
+    #[inline]
+    pub(super) fn passed(&self, operation: Operation, sequence: u64, tunnel: bool) -> bool {
+        self.approach_end(operation, sequence);
         let mode = if tunnel { TUNNEL } else { TRANSPORT };
-        if self.state.mode.load(Ordering::Relaxed) != mode {
-            self.state.mode.store(mode, Ordering::Relaxed);
+        if self.mode.load(Ordering::Relaxed) != mode {
+            self.mode.store(mode, Ordering::Relaxed);
         }
         let ask = self.wants_delete();
         if ask {
-            self.state.delete.store(ASKED, Ordering::Relaxed);
+            self.delete.store(ASKED, Ordering::Relaxed);
         }
         ask
     }
@@ -224,17 +249,17 @@ impl<P: Provider> Sa<P> {
     /// Whether a packet that was not verified shall ask for the SA's deletion. That does not count as asked: a transport may pay no heed to it.
     #[inline]
     pub(super) fn wants_delete(&self) -> bool {
-        self.state.delete.load(Ordering::Relaxed) == ASK
+        self.delete.load(Ordering::Relaxed) == ASK
     }
 
     /// Lets it not ask for its deletion when its numbers near their end; as if it had asked.
     pub(super) fn keep_to_the_end(&self) {
-        self.state.delete.store(ASKED, Ordering::Relaxed);
+        self.delete.store(ASKED, Ordering::Relaxed);
     }
 
     /// Makes the next packet ask for the SA's deletion.
     pub(super) fn ask_delete(&self) {
-        self.state.delete.store(ASK, Ordering::Relaxed);
+        self.delete.store(ASK, Ordering::Relaxed);
     }
 
     /// Whether a portion that cannot be read is that of a tunnel, as far as can be told (OV2-RECV-5a).
@@ -243,7 +268,7 @@ impl<P: Provider> Sa<P> {
             // Something is around it.
             (Position::Inner, _) | (Position::Outer, Some(UdpEspType::Transport)) => false,
             (Position::Outer, Some(UdpEspType::Tunnel | UdpEspType::TransportOverUdpTunnel | UdpEspType::UdpTransportOverTunnel)) => true,
-            (Position::Outer, None) => self.state.mode.load(Ordering::Relaxed) == TUNNEL,
+            (Position::Outer, None) => self.mode.load(Ordering::Relaxed) == TUNNEL,
         }
     }
 

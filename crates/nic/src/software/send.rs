@@ -6,18 +6,25 @@ use core::ops::Range;
 
 use arrayvec::ArrayVec;
 use ipsec::{BATCH, Provider, SealBatch};
-use ndis::{NblBatch, NetBufferList, Operation, Status};
+use ndis::{NblBatch, NetBufferList, Operation, OutOfBand, Status};
 use packet::{EspPacket, Frame, FrameBatch, Medium};
 use sa_table::{Guard, Handle};
 
 use super::counters::{Counters, SendFailure};
 use super::layer::{Layer, check_esp_frame};
+use super::plain_send::{self, Run};
 use super::sa::Sa;
 use super::transforms::Transforms;
 use super::word::Word;
 
 /// Requests of the checksum slot on transmit: TCP, UDP and IP header checksums. The bits below only say which IP version it is.
 const CHECKSUM_REQUESTS: u32 = 0b1_1100;
+
+/// Whether more than IPsec is asked for.
+#[inline]
+pub(super) const fn asks_for_more(oob: &OutOfBand) -> bool {
+    oob.large_send | oob.checksum & CHECKSUM_REQUESTS | oob.ieee8021q != 0
+}
 
 /// What a batch is sent with.
 pub(super) struct Sender<'a, P: Provider> {
@@ -26,6 +33,8 @@ pub(super) struct Sender<'a, P: Provider> {
     pub(super) medium: Medium,
     pub(super) guard: &'a Guard<'a, Sa<P>>,
     pub(super) counters: &'a Counters,
+    /// Whether plain lists go their own way; otherwise all go the general one.
+    pub(super) plain: bool,
 }
 
 /// A lane's own memory; empty between batches.
@@ -68,11 +77,15 @@ pub(super) struct Staged<'a, P: Provider> {
 impl<'a, P: Provider> Sender<'a, P> {
     /// Sends all of `batch`, and leaves it empty.
     pub(super) fn send(&self, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch, memory: &mut Memory) {
+        let mut whole = true;
         for (number, chunk) in batch.chunks_mut(BATCH).enumerate() {
-            self.seal(chunk, number * BATCH, memory);
+            whole &= self.seal(chunk, number * BATCH, memory);
         }
-        self.empty_unsealed(batch, &mut memory.unsealed);
-        if batch.iter().all(|list| list.status.is_success() && list.more.is_empty()) {
+        if !memory.unsealed.is_empty() {
+            whole = false;
+            self.empty_unsealed(batch, &mut memory.unsealed);
+        }
+        if whole {
             // As nearly always: each frame goes to its place at once.
             wire.extend(batch.iter_mut().map(NetBufferList::take_frame));
         } else {
@@ -90,6 +103,7 @@ impl<'a, P: Provider> Sender<'a, P> {
         }
     }
 
+    #[cold]
     fn empty_unsealed(&self, batch: &mut [NetBufferList], unsealed: &mut Vec<usize>) {
         unsealed.sort_unstable();
         unsealed.dedup();
@@ -102,20 +116,42 @@ impl<'a, P: Provider> Sender<'a, P> {
         }
     }
 
-    /// Gives every list of a chunk its status, and seals those that go out protected. `base`: the chunk's place in the batch.
-    fn seal(&self, chunk: &mut [NetBufferList], base: usize, memory: &mut Memory) {
+    /// Gives every list of a chunk its status, and seals those that go out protected. `base`: the chunk's place in the batch. Returns whether all of them have
+    /// one buffer, and none has failed that is not among the unsealed.
+    fn seal(&self, chunk: &mut [NetBufferList], base: usize, memory: &mut Memory) -> bool {
         let mut staged = ArrayVec::<Staged<'_, P>, BATCH>::new();
-        self.seal_esp(chunk, base, memory, &mut staged);
+        if self.plain {
+            self.prefetch(chunk);
+        }
+        let whole = self.seal_esp(chunk, base, memory, &mut staged);
         if !staged.is_empty() {
             self.run_stages(staged, chunk, base, memory);
         }
+        whole
     }
 
     /// Checks every list of a chunk, and seals those that need ESP alone; the others go to `staged`.
-    fn seal_esp(&self, chunk: &mut [NetBufferList], base: usize, memory: &mut Memory, staged: &mut ArrayVec<Staged<'a, P>, BATCH>) {
+    fn seal_esp(&self, chunk: &mut [NetBufferList], base: usize, memory: &mut Memory, staged: &mut ArrayVec<Staged<'a, P>, BATCH>) -> bool {
         let mut jobs = SealBatch::<'_, P::Key>::new();
         let mut owners = ArrayVec::<usize, BATCH>::new();
+        let mut run = Run::new();
+        let mut whole = true;
         for (index, list) in chunk.iter_mut().enumerate() {
+            if let Some(plain_send::Sealing { esp, at, high }) = run.check(self, list) {
+                list.status = Status::SUCCESS;
+                let packet = list.buffer.as_mut_slice().get_mut(at..).and_then(|packet| esp.split_combined(packet));
+                if packet.is_some_and(|packet| packet.seal(high, &mut jobs)) {
+                    owners.push(base + index);
+                } else {
+                    memory.unsealed.push(base + index);
+                }
+                if jobs.is_full() {
+                    self.run(&mut jobs, &mut owners, &mut memory.unsealed);
+                }
+                continue;
+            }
+            run.end();
+            whole &= list.more.is_empty();
             let (sa, esp) = match self.check(list) {
                 Ok(Sealing::Esp(sa, esp)) => (sa, esp),
                 Ok(Sealing::AsItStands) => {
@@ -128,11 +164,15 @@ impl<'a, P: Provider> Sender<'a, P> {
                             staged.push(item);
                             Status::SUCCESS
                         }
-                        Err(failure) => self.counters.failed(failure),
+                        Err(failure) => {
+                            whole = false;
+                            self.counters.failed(failure)
+                        }
                     };
                     continue;
                 }
                 Err(failure) => {
+                    whole = false;
                     list.status = self.counters.failed(failure);
                     continue;
                 }
@@ -159,7 +199,9 @@ impl<'a, P: Provider> Sender<'a, P> {
                 }
             }
         }
+        run.end();
         self.run(&mut jobs, &mut owners, &mut memory.unsealed);
+        whole
     }
 
     /// Seals jobs, and notes the lists of those that failed.
@@ -177,7 +219,7 @@ impl<'a, P: Provider> Sender<'a, P> {
     #[inline]
     fn check(&self, list: &NetBufferList) -> Result<Sealing<'a, P>, SendFailure> {
         let oob = &list.oob;
-        if oob.large_send != 0 || oob.checksum & CHECKSUM_REQUESTS != 0 || oob.ieee8021q != 0 {
+        if asks_for_more(oob) {
             return Err(SendFailure::UnsupportedRequest);
         }
         let Some(handle) = Handle::from_bits(oob.ipsec_bits()) else {
@@ -211,7 +253,7 @@ impl<'a, P: Provider> Sender<'a, P> {
 
     /// The bundle that a handle names, if packets can be sent under it now.
     #[inline]
-    fn bundle(&self, handle: Handle) -> Result<&'a Sa<P>, SendFailure> {
+    pub(super) fn bundle(&self, handle: Handle) -> Result<&'a Sa<P>, SendFailure> {
         let sa = self.guard.get(handle).ok_or(SendFailure::StaleHandle)?;
         if sa.inbound {
             return Err(SendFailure::InboundHandle);
