@@ -82,6 +82,14 @@ impl Association {
         if self.extended { window.infer(low) } else { u64::from(low) }
     }
 
+    /// Whether the NIC, which has opened a packet, has taken it for this extended number: its half is that of the highest verified number, and the one that
+    /// the NIC is known to be in.
+    #[inline]
+    pub(crate) fn is_where_the_nic_is(&self, window: &ReplayWindow, sequence: u64) -> bool {
+        let high = (sequence >> 32) as u32;
+        high == self.nic.high() && window.highest().is_none_or(|highest| (highest >> 32) as u32 == high)
+    }
+
     /// The number by which the NIC shall know where the numbers are: the next one to be used (outbound), the highest verified, and before the first
     /// the high half of the parameters (inbound).
     pub(crate) fn reference(&self) -> u64 {

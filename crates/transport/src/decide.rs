@@ -81,11 +81,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     ) -> Decision {
         let association = layer.association;
         // Packets before this one may have moved the window since it was looked at, and with it what the low half means.
-        // What software opened was authenticated under its number, unless there was nothing to authenticate it by.
-        let sequence = match finding {
-            Finding::Opened if association.operation == Operation::Ah || layer.sa.has_esp_icv() => layer.sequence,
-            _ => association.infer(window, layer.low),
-        };
+        let sequence = association.infer(window, layer.low);
         if let Some(seen) = item.associations.last_mut() {
             seen.sequence = sequence;
         }
@@ -97,7 +93,12 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             Finding::Forged => return Decision::Drop(DropReason::AuthFailed),
             // What is authentic and malformed is old first, as in software.
             Finding::NicRefused(DropReason::Malformed) => return Decision::Drop(replay_drop(window.check(sequence)).unwrap_or(DropReason::Malformed)),
-            Finding::NicRefused(reason) => return Decision::Drop(reason),
+            Finding::NicRefused(reason) | Finding::NotAsked(reason) => return Decision::Drop(reason),
+            // What software opened was authenticated under its number, unless there was nothing to authenticate it by. If it would now be taken for another,
+            // it is behind the window, and not authentic under the number that it would have had in a batch of its own.
+            Finding::Opened if sequence != layer.sequence && (association.operation == Operation::Ah || layer.sa.has_esp_icv()) => {
+                return Decision::Drop(DropReason::AuthFailed);
+            }
             Finding::Opened | Finding::NicOpened => {}
         }
         if let Some(reason) = replay_drop(window.check(sequence)) {
@@ -105,10 +106,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         }
         if matches!(finding, Finding::NicOpened) {
             if !is_certain(&layer, window, sequence) && !self.proves(item, nbl, &layer, sequence) {
-                // The NIC may have opened it under the number that it had before others of this chunk.
-                let earlier = layer.sequence != sequence && self.proves(item, nbl, &layer, layer.sequence);
-                let replay = if earlier { replay_drop(window.check(layer.sequence)) } else { None };
-                return Decision::Drop(replay.unwrap_or(DropReason::AuthFailed));
+                return Decision::Drop(DropReason::AuthFailed);
             }
             if association.extended {
                 association.nic.updated((sequence >> 32) as u32);
@@ -304,7 +302,7 @@ fn anew<P: Provider>(layer: &Layer<'_, P>, finding: Finding, window: &ReplayWind
     let association = layer.association;
     let sequence = || association.infer(window, layer.low);
     match finding {
-        Finding::Opened | Finding::NicOpened => None,
+        Finding::Opened | Finding::NicOpened | Finding::NotAsked(_) => None,
         Finding::Forged => Some(sequence()).filter(|&sequence| sequence != layer.sequence && layer.tries < MAX_TRIES),
         // The NIC may have taken the number for another: not told yet of the wrap of the low half, or behind.
         Finding::NicRefused(_) => Some(sequence()).filter(|sequence| association.extended && (sequence >> 32) as u32 != association.nic.high()),
@@ -317,11 +315,7 @@ fn anew<P: Provider>(layer: &Layer<'_, P>, finding: Finding, window: &ReplayWind
 /// seen itself; an old packet could be good under a number that the transport takes for a new one. While both are in the same half they agree.
 #[inline]
 fn is_certain<P: Provider>(layer: &Layer<'_, P>, window: &ReplayWindow, sequence: u64) -> bool {
-    layer.sa.offload_handle().is_some()
-        && (!layer.association.extended || {
-            let high = (sequence >> 32) as u32;
-            high == layer.association.nic.high() && window.highest().is_none_or(|highest| (highest >> 32) as u32 == high)
-        })
+    layer.sa.offload_handle().is_some() && (!layer.association.extended || layer.association.is_where_the_nic_is(window, sequence))
 }
 
 fn replay_drop(replay: Replay) -> Option<DropReason> {

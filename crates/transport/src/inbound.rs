@@ -1,10 +1,12 @@
 //! The way in: what the NIC reports or software finds, replay, protection taken off, policy (RFC 4301 section 5.2, OV2-RECV-6).
 //!
+//! Plain packets go a [swift way](crate::swift_in), in one pass. For all others, in between, there is the general way:
+//!
 //! A chunk of packets goes through rounds, one for each IPsec header; a round has three stages: find each packet's SA, open or authenticate in software what
 //! the NIC has not, take the header off where it is authentic. Most packets have one header, and most chunks one round.
 
 use arrayvec::ArrayVec;
-use ipsec::Provider;
+use ipsec::{Provider, Scratch};
 use ndis::{CryptoStatus, IpsecReceive, LaneContext, NblBatch, NetBufferList, Operation};
 use packet::{Frame, FrameBatch, IpAddress, Time};
 use sa_table::{Guard, Handle};
@@ -74,6 +76,8 @@ pub(crate) enum Finding {
     NicOpened,
     /// The NIC did not, for this reason; its bytes are as they came.
     NicRefused(DropReason),
+    /// It is not asked: whatever it would say, this is not one of the SA's packets.
+    NotAsked(DropReason),
 }
 
 /// An IPsec header. Offsets are in bytes from the start of the frame.
@@ -109,27 +113,37 @@ impl<P: Provider> TransportLane<P> {
     pub fn inbound(&mut self, cx: &mut LaneContext<'_>, received: &mut NblBatch, out: &mut InboundBatch) {
         self.follow();
         for lists in received.chunks_mut(CHUNK) {
-            let Self { shared, sad, snapshot, counters, news, audit, scratch, masked, .. } = self;
+            let Self { shared, sad, snapshot, counters, news, audit, scratch, masked, general_in, swiftly_in, .. } = self;
             let guard = sad.enter();
             let mut chunk = Chunk { shared, snapshot, guard: &guard, counters: &counters.inbound, news, now: cx.now };
-            let mut items: ArrayVec<Item<'_, P>, CHUNK> = lists.iter().map(|nbl| Item::new(nbl)).collect();
-            // Every round takes a header off each packet that goes on, or tries one of a few numbers: it ends.
+            let mut software = Software { scratch, masked };
+            if *general_in {
+                chunk.general(lists, cx, out, audit, &mut software);
+                continue;
+            }
+            // What is plain and what is not take turns, in order.
+            let mut rest = lists;
             loop {
-                chunk.look_at_all(&mut items, lists);
-                if items.iter().any(|item| matches!(item.step, Step::Open(_))) {
-                    chunk.open(&mut items, lists, scratch, masked);
-                }
-                if !chunk.decide_all(&mut items, lists) {
+                let plain = chunk.swift(rest, out);
+                *swiftly_in += plain as u64;
+                rest = rest.get_mut(plain..).unwrap_or_default();
+                if rest.is_empty() {
                     break;
                 }
-            }
-            for (item, nbl) in items.iter().zip(lists.iter_mut()) {
-                chunk.finish(item, nbl, cx, out, audit);
+                let (odd, behind) = rest.split_at_mut(chunk.odd(rest));
+                chunk.general(odd, cx, out, audit, &mut software);
+                rest = behind;
             }
         }
         received.clear();
         self.report();
     }
+}
+
+/// What opening in software takes.
+struct Software<'a> {
+    scratch: &'a mut Scratch,
+    masked: &'a mut Vec<u8>,
 }
 
 impl<P: Provider> Item<'_, P> {
@@ -206,6 +220,39 @@ pub(crate) struct Chunk<'a, 'guard, P: Provider> {
 }
 
 impl<'a, P: Provider> Chunk<'a, '_, P> {
+    /// Takes packets of any kind, at most [`CHUNK`].
+    // Not inlined: what it keeps of so many packets is far more than the swift way should have between its own.
+    #[inline(never)]
+    fn general(
+        &mut self,
+        lists: &mut [NetBufferList],
+        cx: &mut LaneContext<'_>,
+        out: &mut InboundBatch,
+        audit: &mut Vec<AuditEvent>,
+        software: &mut Software<'_>,
+    ) {
+        let mut items: ArrayVec<Item<'_, P>, CHUNK> = lists.iter().map(|nbl| Item::new(nbl)).collect();
+        // Every round takes a header off each packet that goes on, or tries one of a few numbers: it ends.
+        loop {
+            self.look_at_all(&mut items, lists);
+            if items.iter().any(|item| matches!(item.step, Step::Open(_))) {
+                self.open(&mut items, lists, software.scratch, software.masked);
+            }
+            if !self.decide_all(&mut items, lists) {
+                break;
+            }
+        }
+        for (item, nbl) in items.iter().zip(lists.iter_mut()) {
+            self.finish(item, nbl, cx, out, audit);
+        }
+    }
+
+    /// Counts packets that the NIC has opened, all of them delivered.
+    pub(crate) fn count_opened(&self, packets: u64, bytes: u64) {
+        self.counters.seen.add_all(packets, bytes);
+        self.counters.offloaded.add_all(packets, bytes);
+    }
+
     /// What becomes of a packet that no SA is about.
     pub(crate) fn clear(&self, item: &Item<'a, P>, action: Action) -> Verdict {
         // The NIC has one that it is about, which the transport has just removed: what lies here is no longer what came.

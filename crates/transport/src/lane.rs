@@ -34,6 +34,10 @@ pub struct TransportLane<P: Provider> {
     pub(crate) backlog: VecDeque<ndis::NetBufferList>,
     pub(crate) news: Vec<LaneNews>,
     pub(crate) audit: Vec<AuditEvent>,
+    /// Every packet goes the general way in.
+    pub(crate) general_in: bool,
+    /// Packets that went the swift way in.
+    pub(crate) swiftly_in: u64,
 }
 
 impl<P: Provider> TransportLane<P> {
@@ -56,7 +60,21 @@ impl<P: Provider> TransportLane<P> {
             backlog: VecDeque::new(),
             news: Vec::new(),
             audit: Vec::new(),
+            general_in: false,
+            swiftly_in: 0,
         }
+    }
+
+    /// Sends every packet the general way in, also those that have a swifter one: for tests, which hold the two against each other.
+    #[doc(hidden)]
+    pub const fn take_the_general_way_in(&mut self) {
+        self.general_in = true;
+    }
+
+    /// How many packets went the swift way in: for tests.
+    #[doc(hidden)]
+    pub const fn swiftly_in(&self) -> u64 {
+        self.swiftly_in
     }
 
     /// Takes the policies as they are now; one atomic load where nothing has changed.

@@ -106,6 +106,7 @@
 //! | `outbound`, `mark`, `locate` | the way out and what comes back from the NIC; what is noted of a packet under way; its headers found again |
 //! | `plan`, `seal`, `traffic_flow` | stages of the way out: policy, numbers, headers, NIC or software; cryptography; dummies |
 //! | `inbound`, `look`, `open`, `decide`, `prove` | the way in and its stages: look-up and what the NIC says; software; replay, taking off, policy; proof of what the NIC opened |
+//! | `swift_in` | the same for packets such as nearly all are, in one pass |
 //! | `sa`, `association` | a bundle as the table holds it; an association's numbers, and where the NIC is in them |
 //! | `bundle` | a bundle in the contract's terms |
 //! | `lifetime` | limits of packets, bytes and time |
@@ -138,6 +139,7 @@ mod seal;
 mod selector;
 mod spd;
 mod stripping;
+mod swift_in;
 mod traffic_flow;
 mod transport;
 mod verdict;

@@ -85,6 +85,34 @@ impl Lifetime {
         }
     }
 
+    /// How many packets and bytes can be carried `now` before there is anything to tell; `None` if there is already. Together with [`Lifetime::carried`] the
+    /// same as [`Lifetime::admit`] for each packet, as long as nobody else counts in between.
+    #[inline]
+    pub(crate) fn left(&self, now: Time) -> Option<(u64, u64)> {
+        let told = self.soft_told.load(Ordering::Relaxed);
+        if self.is_over() || now.as_nanos() >= self.hard_end || (now.as_nanos() >= self.soft_end && !told) {
+            return None;
+        }
+        if !self.counted {
+            return Some((u64::MAX, u64::MAX));
+        }
+        // The hard limit itself is within, the soft one is told of when it is reached.
+        let within = |hard: Option<u64>, soft: Option<u64>| {
+            let soft = soft.filter(|_| !told).map_or(u64::MAX, |limit| limit.saturating_sub(1));
+            hard.unwrap_or(u64::MAX).min(soft)
+        };
+        let packets = within(self.hard.packets, self.soft.packets).checked_sub(self.packets())?;
+        let bytes = within(self.hard.bytes, self.soft.bytes).checked_sub(self.bytes())?;
+        Some((packets, bytes))
+    }
+
+    /// Counts packets that were carried within what [`Lifetime::left`] said.
+    #[inline]
+    pub(crate) fn carried(&self, packets: u64, bytes: u64) {
+        self.packets.fetch_add(packets, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
     /// Takes back what [`Lifetime::admit`] has counted of a packet that was not carried after all.
     pub(crate) fn release(&self, bytes: u64) {
         if self.counted {
@@ -156,6 +184,46 @@ mod tests {
         assert_eq!(lifetime.admit(51, at(0)), Life::HardReached);
         assert_eq!(lifetime.admit(50, at(0)), Life::Over, "an ended life stays ended");
         assert_eq!(lifetime.bytes(), 200);
+    }
+
+    #[test]
+    fn what_is_left_is_what_would_be_admitted_without_a_word() {
+        let limits = |bytes, packets| Limits { bytes, packets, ..Limits::NONE };
+        for (soft, hard) in [
+            (Limits::NONE, Limits::NONE),
+            (limits(None, Some(3)), limits(None, Some(5))),
+            (limits(Some(250), None), limits(Some(420), None)),
+            (limits(None, Some(1)), limits(None, Some(1))),
+            (limits(None, Some(0)), Limits::NONE),
+            (limits(Some(300), Some(4)), limits(Some(300), None)),
+        ] {
+            let (one, runs) = (Lifetime::new(soft, hard, at(0)), Lifetime::new(soft, hard, at(0)));
+            for packet in 0..12 {
+                let left = runs.left(at(1)).filter(|&(packets, bytes)| packets >= 1 && bytes >= 100);
+                let life = one.admit(100, at(1));
+                one.account(1, 100);
+                assert_eq!(left.is_some(), life == Life::Good, "{soft:?} {hard:?} packet {packet}");
+                if left.is_some() {
+                    runs.carried(1, 100);
+                } else {
+                    assert_eq!(runs.admit(100, at(1)), life);
+                }
+                assert_eq!((one.packets(), one.is_over()), (runs.packets(), runs.is_over()));
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_when_its_time_has_come() {
+        let limits = |seconds| Limits { time: Some(Duration::from_secs(seconds)), ..Limits::NONE };
+        let lifetime = Lifetime::new(limits(10), limits(20), at(100));
+        assert!(lifetime.left(at(109)).is_some());
+        assert_eq!(lifetime.left(at(110)), None);
+        assert_eq!(lifetime.check_time(at(110)), Life::SoftReached);
+        assert!(lifetime.left(at(119)).is_some(), "it has been told");
+        assert_eq!(lifetime.left(at(120)), None);
+        assert_eq!(lifetime.check_time(at(120)), Life::HardReached);
+        assert_eq!(lifetime.left(at(0)), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::sync::MutexGuard;
 
 use ipsec::{Provider, ReplayWindow};
 use ndis::{NetBufferList, Operation};
-use packet::{AH_FIXED_LEN, AhPacket, FragmentState, IpProtocol, ParsedIp, Spi, UDP_HEADER_LEN, UdpEncapsulated};
+use packet::{AH_FIXED_LEN, AhPacket, FragmentState, IpAddress, IpProtocol, ParsedIp, Spi, UDP_HEADER_LEN, UdpEncapsulated};
 use sa_table::Handle;
 
 use crate::association::Association;
@@ -80,14 +80,17 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         match found {
             Found::Sa(hit) => self.layer(item, frame, parsed, &hit, locked),
             Found::Not(reason, about) if first || about.is_some() => {
-                if let Some(Hit { sa, operation, low, .. }) = about
-                    && let Some(association) = sa.association(operation).or_else(|| sa.associations().next())
-                {
-                    let sequence = locked.window(association).map_or(u64::from(low), |window| association.infer(window, low));
-                    // A full list already tells of more headers than there can be.
-                    let _ = item.associations.try_push(AssociationSeen { operation: association.operation, spi: association.spi, sequence });
+                let drop = Step::End(Verdict::Dropped(reason));
+                let Some(Hit { handle, sa, operation, low, from, at, end }) = about else { return drop };
+                let Some(association) = sa.association(operation).or_else(|| sa.associations().next()) else { return drop };
+                let sequence = u64::from(low);
+                // A full list already tells of more headers than there can be.
+                if item.associations.try_push(AssociationSeen { operation: association.operation, spi: association.spi, sequence }).is_err() {
+                    return drop;
                 }
-                Step::End(Verdict::Dropped(reason))
+                // Its number is inferred in its turn.
+                let layer = Layer { handle, sa, association, low, sequence, from, at, end, pointer: parsed.protocol_offset(), tries: 0 };
+                Step::Decide(layer, Finding::NotAsked(reason))
             }
             // Out of a tunnel that is there for others, and not of one of those, or a part of a packet.
             Found::Not(reason, _) if item.only_inside => Step::End(Verdict::Dropped(reason)),
@@ -132,7 +135,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         };
         let at = l3 + parsed.header_len();
         let (spi, low) = (Spi::from_be_bytes([s0, s1, s2, s3]), u32::from_be_bytes([n0, n1, n2, n3]));
-        let (hit, right) = match self.search(parsed, spi, operation, None) {
+        let (hit, right) = match self.search(parsed.src(), parsed.dst(), spi, operation, None) {
             Search::Right(handle, sa) => (Hit { handle, sa, operation, low, from: at, at, end: l3 + parsed.total_len() }, true),
             Search::Wrong(handle, sa) => (Hit { handle, sa, operation, low, from: at, at, end: l3 + parsed.total_len() }, false),
             Search::None => return Found::Nothing,
@@ -159,7 +162,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         let from = l3 + parsed.header_len();
         let (low, end) = (esp.sequence(), l3 + parsed.total_len());
         let hit = |handle, sa| Hit { handle, sa, operation: Operation::Esp, low, from, at: from + UDP_HEADER_LEN, end };
-        match self.search(parsed, esp.spi(), Operation::Esp, Some(port)) {
+        match self.search(parsed.src(), parsed.dst(), esp.spi(), Operation::Esp, Some(port)) {
             Search::Right(handle, sa) if part => Found::Not(DropReason::Fragment, Some(hit(handle, sa))),
             Search::Right(handle, sa) if !whole => Found::Not(DropReason::Malformed, Some(hit(handle, sa))),
             Search::Right(handle, sa) => Found::Sa(hit(handle, sa)),
@@ -171,10 +174,10 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     /// Among the SAs of a packet's destination and source the one whose packets begin with such a header; otherwise one that has the SPI, and whose packets
     /// have other headers (OV2-RECV-3), or come to another port. `port`: destination port of the UDP header in front, if there is one.
     #[inline(always)]
-    fn search(&self, parsed: &ParsedIp, spi: Spi, operation: Operation, port: Option<u16>) -> Search<'a, P> {
+    pub(crate) fn search(&self, source: IpAddress, destination: IpAddress, spi: Spi, operation: Operation, port: Option<u16>) -> Search<'a, P> {
         let mut wrong = Search::None;
-        for (handle, sa) in self.guard.find(&key(spi, parsed.dst())) {
-            if !sa.accepts_source(parsed.src()) {
+        for (handle, sa) in self.guard.find(&key(spi, destination)) {
+            if !sa.accepts_source(source) {
                 continue;
             }
             let first = sa.first() == operation && sa.association(operation).is_some_and(|association| association.spi == spi);
@@ -207,17 +210,14 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             Some(tunnel) => item.tunnel != Some(tunnel.handle),
             None => item.only_inside,
         };
+        let layer = Layer { handle, sa, association, low, sequence, from, at, end, pointer: parsed.protocol_offset(), tries: 0 };
         if foreign {
-            return Step::End(Verdict::Dropped(DropReason::Policy));
-        }
-        if sa.lifetime.is_over() {
-            return Step::End(Verdict::Dropped(DropReason::Expired));
+            return Step::Decide(layer, Finding::NotAsked(DropReason::Policy));
         }
         let header = frame.get(at..end).unwrap_or_default();
         if let Err(reason) = check_shape(sa, operation, header) {
-            return Step::End(Verdict::Dropped(reason));
+            return Step::Decide(layer, Finding::NotAsked(reason));
         }
-        let layer = Layer { handle, sa, association, low, sequence, from, at, end, pointer: parsed.protocol_offset(), tries: 0 };
         match item.nic_says(sa, operation) {
             NicSays::Good => Step::Decide(layer, Finding::NicOpened),
             // What it refused it refused under an SA of its own. Unless that can be this one, the transport looks for itself.
@@ -228,7 +228,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     }
 }
 
-enum Search<'a, P: Provider> {
+pub(crate) enum Search<'a, P: Provider> {
     Right(Handle, &'a Sa<P>),
     Wrong(Handle, &'a Sa<P>),
     None,

@@ -290,6 +290,12 @@ impl<P: Provider> Sa<P> {
         self.surrounded.load(Ordering::Relaxed) && self.selectors.is_empty()
     }
 
+    /// Whether it is ESP, and no other bundle has, or had, to do with its packets.
+    #[inline]
+    pub(crate) fn is_esp_alone(&self) -> bool {
+        self.ah.is_none() && self.inside.is_none() && !self.surrounded.load(Ordering::Relaxed)
+    }
+
     /// Another bundle has it for its tunnel.
     pub(crate) fn surround(&self, udp: bool) {
         self.surrounded.store(true, Ordering::Relaxed);

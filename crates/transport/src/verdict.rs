@@ -165,8 +165,14 @@ impl Tally {
     /// Adds one packet.
     #[inline]
     pub fn add(&self, bytes: usize) {
-        self.packets.add(1);
-        self.bytes.add(bytes as u64);
+        self.add_all(1, bytes as u64);
+    }
+
+    /// Adds packets that have so many bytes together.
+    #[inline]
+    pub fn add_all(&self, packets: u64, bytes: u64) {
+        self.packets.add(packets);
+        self.bytes.add(bytes);
     }
 }
 
