@@ -3,7 +3,7 @@
 //! A [`Cell`] is what is measured at the same time: one suite, one size of packets, one number of workers, SAs and packets in a batch. In it, *ways* of
 //! packets take turns of some milliseconds each, round after round, so that whatever else the machine does meets all of them: the providers, the NIC's
 //! engines, whole hosts. Each way works on batches; a batch is made ready outside of the clock, and only the way itself is timed. A turn begins with
-//! batches that do not count, and the first round does not, either. A [`Row`] has the median over the rounds.
+//! batches that do not count, and its figure is the median over some slices of it; the first round does not count. A [`Row`] has the median over the rounds.
 //!
 //! The *limit* of a way is the fastest of our providers at the same number of bytes under the cipher, with the same batch, as many buffers, and the same
 //! SAs: jobs that are made before the clock runs, in place. It takes its turns in the same rounds, and every round gives a ratio; their median is the row's.

@@ -53,7 +53,7 @@ pub(super) struct Arguments {
     /// Packets in a batch, 1 to 1024.
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = value_parser!(u32).range(1..=1024).map(|batch| batch as usize))]
     batch: Vec<usize>,
-    /// Turns of each way that count; by default 75, with --quick 45.
+    /// Turns of each way that count; by default 45, with --quick 75.
     #[arg(long, value_name = "N", value_parser = value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
     /// How long a turn is.
@@ -113,7 +113,7 @@ fn options(arguments: &Arguments, crypto: Crypto, only: bool) -> Options {
         ([], false) => usual.tables,
         (tables, _) => tables.to_vec(),
     };
-    let rounds = arguments.rounds.map_or(if arguments.quick { 45 } else { usual.rounds }, |rounds| rounds as usize);
+    let rounds = arguments.rounds.map_or(if arguments.quick { 75 } else { usual.rounds }, |rounds| rounds as usize);
     let providers = if only { vec![crypto] } else { usual.providers };
     Options { tables, crypto, providers, rounds, turn: Duration::from_millis(arguments.milliseconds), core: arguments.core }
 }
