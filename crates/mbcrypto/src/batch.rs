@@ -4,9 +4,9 @@ use arrayvec::ArrayVec;
 use zeroize::Zeroize;
 
 use crate::gmac::Message;
-use crate::job::{Authenticate, MacParts, Open, OpenParts, Seal, SealParts};
+use crate::job::{Authenticate, MacParts, Open, OpenParts, Seal, SealParts, Text};
 use crate::key::Key;
-use crate::packet::{Block, PACKETS, Packet, Tags};
+use crate::packet::{Batch, Block, Columns, PACKETS, Packet, Tags};
 
 /// One way to do the work. Its methods are functions of their own, not copied into every caller's crate.
 pub(crate) trait Backend: Copy {
@@ -16,64 +16,72 @@ pub(crate) trait Backend: Copy {
     /// The expanded key and the length of its ICV, if it was made for this way.
     fn schedule(key: &Key) -> Option<(&Self::Schedule, usize)>;
     /// Encrypts up to [`PACKETS`] packets and makes the tag of each.
-    fn seal(self, packets: &mut [Packet<'_, Self::Schedule>], tags: &mut Tags);
+    fn seal(self, batch: &mut Batch<'_, '_, Self::Schedule>, tags: &mut Tags);
     /// Decrypts up to [`PACKETS`] packets and makes the tag that each should have.
-    fn open(self, packets: &mut [Packet<'_, Self::Schedule>], tags: &mut Tags);
+    fn open(self, batch: &mut Batch<'_, '_, Self::Schedule>, tags: &mut Tags);
     /// Makes the tags of up to [`PACKETS`] messages.
     fn authenticate(self, messages: &[Message<'_, Self::Schedule>], tags: &mut Tags);
 }
 
-/// What became of the jobs of a call, a bit for each.
+/// The jobs of a call that are not what they should be, a bit for each.
 #[derive(Clone, Copy, Default)]
-struct Jobs {
-    /// Those that were ours.
-    taken: u32,
-    /// Those of them that can be done.
-    possible: u32,
+struct Odd {
+    /// Those that are not ours.
+    skipped: u32,
+    /// Those that cannot be done.
+    refused: u32,
 }
 
 pub(crate) fn seal<B: Backend, J: Seal>(backend: B, jobs: &mut [J]) {
-    let mut tags = Tags([[0; 16]; PACKETS]);
+    let mut columns = Columns::new();
+    let mut tags = Tags::ZERO;
     for jobs in jobs.chunks_mut(PACKETS) {
         let mut packets = ArrayVec::<_, PACKETS>::new();
         let mut places = ArrayVec::<_, PACKETS>::new();
-        let mut state = Jobs::default();
+        let mut odd = Odd::default();
+        columns.long_aads = 0;
         for (i, job) in jobs.iter_mut().enumerate() {
-            let Some(parts) = job.parts() else { continue };
-            state.taken |= 1 << i;
-            if let Some((packet, place)) = seal_packet::<B>(parts) {
-                state.possible |= 1 << i;
-                packets.push(packet);
-                places.push(place);
+            let Some(SealParts { key, nonce, aad, text, tag }) = job.parts() else {
+                odd.skipped |= 1 << i;
+                continue;
+            };
+            match possible::<B>(key, aad, text, tag.len()) {
+                Ok(packet) => {
+                    columns.set(packets.len(), nonce, &packet);
+                    packets.push(packet);
+                    places.push(tag);
+                }
+                Err(mut text) => {
+                    odd.refused |= 1 << i;
+                    text.output().fill(0);
+                    tag.fill(0);
+                }
             }
         }
-        backend.seal(&mut packets, &mut tags);
+        backend.seal(&mut Batch { packets: &mut packets, columns: &columns }, &mut tags);
         for (place, tag) in places.iter_mut().zip(&tags.0) {
             put(place, tag);
         }
         drop((packets, places));
-        for (i, job) in jobs.iter_mut().enumerate() {
-            if state.taken >> i & 1 != 0 {
-                job.conclude(state.possible >> i & 1 != 0);
+        if odd.skipped | odd.refused == 0 {
+            for job in jobs {
+                job.conclude(true);
+            }
+        } else {
+            for (i, job) in jobs.iter_mut().enumerate().filter(|(i, _)| odd.skipped >> i & 1 == 0) {
+                job.conclude(odd.refused >> i & 1 == 0);
             }
         }
     }
 }
 
-/// `None`: impossible, and its output is erased.
+/// A packet for the kernel; or the text, if it cannot be done.
 #[inline(always)]
-fn seal_packet<B: Backend>(parts: SealParts<'_>) -> Option<(Packet<'_, B::Schedule>, &mut [u8])> {
-    let SealParts { key, nonce, aad, text, tag } = parts;
-    let mut refused = match B::schedule(key) {
-        Some((schedule, icv_length)) if tag.len() == icv_length => match Packet::new(schedule, nonce, aad, text) {
-            Ok(packet) => return Some((packet, tag)),
-            Err(text) => text,
-        },
-        _ => text,
-    };
-    refused.output().fill(0);
-    tag.fill(0);
-    None
+fn possible<'a, B: Backend>(key: &'a Key, aad: &'a [u8], text: Text<'a>, tag_length: usize) -> Result<Packet<'a, B::Schedule>, Text<'a>> {
+    match B::schedule(key) {
+        Some((schedule, icv_length)) if tag_length == icv_length => Packet::new(schedule, aad, text),
+        _ => Err(text),
+    }
 }
 
 /// Copies as much of the tag as there is place for: 8, 12 or 16 bytes, each with its own instructions.
@@ -91,74 +99,75 @@ fn put(place: &mut [u8], tag: &Block) {
 }
 
 pub(crate) fn open<B: Backend, J: Open>(backend: B, jobs: &mut [J]) {
-    let mut tags = Tags([[0; 16]; PACKETS]);
+    let mut columns = Columns::new();
+    let mut tags = Tags::ZERO;
     for jobs in jobs.chunks_mut(PACKETS) {
         let mut packets = ArrayVec::<_, PACKETS>::new();
         let mut expected = ArrayVec::<_, PACKETS>::new();
-        let mut state = Jobs::default();
+        let mut odd = Odd::default();
+        columns.long_aads = 0;
         for (i, job) in jobs.iter_mut().enumerate() {
-            let Some(parts) = job.parts() else { continue };
-            state.taken |= 1 << i;
-            if let Some((packet, tag)) = open_packet::<B>(parts) {
-                state.possible |= 1 << i;
-                packets.push(packet);
-                expected.push(tag);
+            let Some(OpenParts { key, nonce, aad, text, tag }) = job.parts() else {
+                odd.skipped |= 1 << i;
+                continue;
+            };
+            match possible::<B>(key, aad, text, tag.len()) {
+                Ok(packet) => {
+                    columns.set(packets.len(), nonce, &packet);
+                    packets.push(packet);
+                    expected.push(tag);
+                }
+                Err(text) => {
+                    odd.refused |= 1 << i;
+                    text.erase_copy();
+                }
             }
         }
-        let good = verify(backend, &mut packets, &expected, &mut tags);
+        let bad = verify(backend, &mut Batch { packets: &mut packets, columns: &columns }, &expected, &mut tags);
         drop((packets, expected));
-        let mut packet = 0;
-        for (i, job) in jobs.iter_mut().enumerate() {
-            let possible = state.possible >> i & 1;
-            if state.taken >> i & 1 != 0 {
-                job.conclude(possible & (good >> packet) != 0);
+        if odd.skipped | odd.refused | bad == 0 {
+            for job in jobs {
+                job.conclude(true);
             }
-            packet += possible;
+        } else {
+            let mut packet = 0;
+            for (i, job) in jobs.iter_mut().enumerate().filter(|(i, _)| odd.skipped >> i & 1 == 0) {
+                let possible = odd.refused >> i & 1 == 0;
+                job.conclude(possible && bad >> packet & 1 == 0);
+                packet += u32::from(possible);
+            }
         }
     }
 }
 
-/// `None`: impossible, and the destination of a copy is erased.
+/// Opens packets; a bit for each that is not authentic. Of these the plaintext is taken back.
 #[inline(always)]
-fn open_packet<B: Backend>(parts: OpenParts<'_>) -> Option<(Packet<'_, B::Schedule>, &[u8])> {
-    let OpenParts { key, nonce, aad, text, tag } = parts;
-    let refused = match B::schedule(key) {
-        Some((schedule, icv_length)) if tag.len() == icv_length => match Packet::new(schedule, nonce, aad, text) {
-            Ok(packet) => return Some((packet, tag)),
-            Err(text) => text,
-        },
-        _ => text,
-    };
-    refused.erase_copy();
-    None
-}
-
-/// Opens `packets`; a bit for each that is authentic. Of all others the plaintext is taken back.
-fn verify<B: Backend>(backend: B, packets: &mut [Packet<'_, B::Schedule>], expected: &[&[u8]], tags: &mut Tags) -> u32 {
-    backend.open(packets, tags);
-    let mut good = 0;
+fn verify<B: Backend>(backend: B, batch: &mut Batch<'_, '_, B::Schedule>, expected: &[&[u8]], tags: &mut Tags) -> u32 {
+    backend.open(batch, tags);
+    let mut bad = 0;
     for (i, (expected, tag)) in expected.iter().zip(&tags.0).enumerate() {
-        good |= u32::from(equal(expected, tag)) << i;
+        bad |= u32::from(!equal(expected, tag)) << i;
     }
     // Which packets are authentic everybody may know; how far a tag was right, nobody.
     #[cfg(mbcrypto_constant_time)]
-    let good = crate::memcheck::declassify(good);
-    let all = ((1_u64 << packets.len()) - 1) as u32;
-    if good != all {
-        take_back(backend, packets, !good, tags);
+    let bad = crate::memcheck::declassify(bad);
+    if bad != 0 {
+        take_back(backend, batch, bad, tags);
     }
-    good
+    bad
 }
 
 /// Undoes the decryption of the packets whose bit is set in `bad`.
 #[cold]
-fn take_back<B: Backend>(backend: B, packets: &mut [Packet<'_, B::Schedule>], bad: u32, tags: &mut Tags) {
+fn take_back<B: Backend>(backend: B, batch: &mut Batch<'_, '_, B::Schedule>, bad: u32, tags: &mut Tags) {
     // The tags are what a forger wants to know. Those of other packets have been compared already.
     tags.0.zeroize();
-    for (_, packet) in packets.iter_mut().enumerate().filter(|(i, _)| bad >> i & 1 != 0) {
+    let mut columns = Columns::new();
+    for (i, packet) in batch.packets.iter_mut().enumerate().filter(|(i, _)| bad >> i & 1 != 0) {
         if packet.in_place() {
             // Counter mode is its own inverse: encrypting what has been decrypted gives what came.
-            backend.seal(core::slice::from_mut(packet), tags);
+            columns.copy(batch.columns, i);
+            backend.seal(&mut Batch { packets: core::slice::from_mut(packet), columns: &columns }, tags);
         } else {
             packet.destination().fill(0);
         }
@@ -183,25 +192,26 @@ fn equal(icv: &[u8], tag: &Block) -> bool {
 }
 
 pub(crate) fn authenticate<B: Backend, J: Authenticate>(backend: B, jobs: &mut [J]) {
-    let mut tags = Tags([[0; 16]; PACKETS]);
+    let mut tags = Tags::ZERO;
     for jobs in jobs.chunks_mut(PACKETS) {
         let mut messages = ArrayVec::<_, PACKETS>::new();
-        let mut state = Jobs::default();
+        let mut odd = Odd::default();
         for (i, job) in jobs.iter().enumerate() {
-            let Some(MacParts { key, nonce, data }) = job.parts() else { continue };
-            state.taken |= 1 << i;
+            let Some(MacParts { key, nonce, data }) = job.parts() else {
+                odd.skipped |= 1 << i;
+                continue;
+            };
             if let Some((schedule, _)) = B::schedule(key) {
-                state.possible |= 1 << i;
                 messages.push(Message { schedule, nonce, parts: data });
+            } else {
+                odd.refused |= 1 << i;
             }
         }
         backend.authenticate(&messages, &mut tags);
         drop(messages);
         let mut made = tags.0.iter();
-        for (i, job) in jobs.iter_mut().enumerate() {
-            if state.taken >> i & 1 != 0 {
-                job.conclude(if state.possible >> i & 1 != 0 { made.next() } else { None });
-            }
+        for (i, job) in jobs.iter_mut().enumerate().filter(|(i, _)| odd.skipped >> i & 1 == 0) {
+            job.conclude(if odd.refused >> i & 1 == 0 { made.next() } else { None });
         }
     }
 }

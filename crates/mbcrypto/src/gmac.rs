@@ -27,7 +27,8 @@ pub(crate) use vectors::run;
 #[cfg(target_arch = "x86_64")]
 mod vectors {
     use super::Message;
-    use crate::gcm::{GroupSums, REVERSE, Sums, encrypt};
+    use crate::aes::encrypt;
+    use crate::ghash::{GroupSums, REVERSE, Sums};
     use crate::packet::Tags;
     use crate::simd::Simd;
     use crate::x86::Schedule;
@@ -35,7 +36,7 @@ mod vectors {
     /// Bytes that are kept until they make a chunk, or the last one: at most 16 blocks and three more, in whole vectors.
     const BUFFER: usize = 320;
 
-    /// Writes the tag of each message; `N` as for [`crate::gcm::run`].
+    /// Writes the tag of each message; `N` as for [`run`].
     #[inline(always)]
     pub(crate) fn run<S: Simd, const N: usize>(s: S, messages: &[Message<'_, Schedule>], tags: &mut Tags) {
         for (group, tags) in messages.chunks(S::LANES).zip(tags.0.chunks_exact_mut(S::LANES)) {
@@ -43,7 +44,9 @@ mod vectors {
             for (lane, message) in group.iter().enumerate() {
                 sums.set(lane, one::<S, N>(s, message));
             }
-            sums.finish(s, tags);
+            let reduced = s.shuffle(sums.fold(s).reduce(s), s.broadcast(&REVERSE));
+            // SAFETY: as many blocks as a vector has lanes.
+            unsafe { s.store(tags.as_mut_ptr().cast(), reduced) };
         }
     }
 
@@ -92,7 +95,7 @@ mod vectors {
             sums.add(s, x, schedule.powers_from(s, cells - S::LANES * k));
         }
         let j0 = s.shuffle(encrypt(s, schedule, s.broadcast(&message.j0())), reverse);
-        sums.high = s.xor(sums.high, s.keep(s.mask(0, 16), j0));
+        sums.high = s.xor(sums.high, s.keep(s.mask(16), j0));
         sums
     }
 

@@ -58,9 +58,13 @@
 //! an instruction (the tokens in `x86`, made by detection only), loads and stores through pointers (`Packet`, which checks lengths
 //! once and says what kernels may rely on), and the slices that were borrowed for a packet (`Packet` again).
 
+#[cfg(target_arch = "x86_64")]
+mod aes;
 mod batch;
 #[cfg(target_arch = "x86_64")]
 mod gcm;
+#[cfg(target_arch = "x86_64")]
+mod ghash;
 mod gmac;
 mod job;
 mod key;
@@ -69,6 +73,8 @@ mod key;
 pub mod memcheck;
 mod packet;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod short;
 #[cfg(target_arch = "x86_64")]
 mod simd;
 #[cfg(target_arch = "x86_64")]

@@ -10,7 +10,7 @@ use zeroize::Zeroize;
 use crate::batch::Backend;
 use crate::gmac::Message;
 use crate::key::{Expanded, Key};
-use crate::packet::{Block, Packet, Tags};
+use crate::packet::{Batch, Block, Tags};
 
 /// Counter blocks that are encrypted together.
 const STRIDE: usize = 8;
@@ -126,18 +126,18 @@ impl Backend for Portable {
         }
     }
 
-    fn seal(self, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
-        for (packet, tag) in packets.iter_mut().zip(&mut tags.0) {
-            let (schedule, nonce, aad) = (packet.schedule, packet.nonce, packet.aad());
+    fn seal(self, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
+        for ((packet, nonce), tag) in batch.packets.iter_mut().zip(&batch.columns.nonces.0).zip(&mut tags.0) {
+            let (schedule, nonce, aad) = (packet.schedule, *nonce, packet.aad());
             let text = packet.copy_in();
             schedule.crypt(&nonce, text);
             *tag = schedule.tag(nonce, &schedule.hash(&[aad], text));
         }
     }
 
-    fn open(self, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
-        for (packet, tag) in packets.iter_mut().zip(&mut tags.0) {
-            let (schedule, nonce, aad) = (packet.schedule, packet.nonce, packet.aad());
+    fn open(self, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
+        for ((packet, nonce), tag) in batch.packets.iter_mut().zip(&batch.columns.nonces.0).zip(&mut tags.0) {
+            let (schedule, nonce, aad) = (packet.schedule, *nonce, packet.aad());
             let text = packet.copy_in();
             *tag = schedule.tag(nonce, &schedule.hash(&[aad], text));
             schedule.crypt(&nonce, text);

@@ -11,7 +11,7 @@ use crate::packet::Block;
 pub(crate) trait Simd: Copy {
     /// `LANES` blocks.
     type V: Copy;
-    /// Which bytes of a vector are meant.
+    /// How many of a vector's bytes are meant, from the first on.
     type Mask: Copy;
     /// Blocks in a vector: 1, 2 or 4.
     const LANES: usize;
@@ -19,10 +19,12 @@ pub(crate) trait Simd: Copy {
     fn zero(self) -> Self::V;
     /// One block in every lane.
     fn broadcast(self, block: &Block) -> Self::V;
-    /// One word of 64 bits in both halves of every lane.
-    fn splat(self, word: u64) -> Self::V;
+    /// One block in the first lane; zero elsewhere.
+    fn first_lane(self, block: &Block) -> Self::V;
     /// Bytes 12 to 15 of every lane, the place of a counter block's counter; zero elsewhere. `word` as it is in memory.
     fn counter(self, word: u32) -> Self::V;
+    /// The first half of the lanes of `a`, the others of `b`. Of one lane, that of `b`.
+    fn halves(self, a: Self::V, b: Self::V) -> Self::V;
 
     /// # Safety
     /// `from` is valid for reads of a vector; any alignment.
@@ -31,22 +33,20 @@ pub(crate) trait Simd: Copy {
     /// `to` is valid for writes of a vector; any alignment.
     unsafe fn store(self, to: *mut u8, vector: Self::V);
 
-    /// Bytes `low..high` of a vector; `low` is a multiple of 16, and `low <= high <= 16 * LANES`.
-    fn mask(self, low: usize, high: usize) -> Self::Mask;
-    /// The masked bytes of a vector that would begin at `from`; zero elsewhere.
+    /// The first `count` bytes of a vector: at most 16 for each lane.
+    fn mask(self, count: usize) -> Self::Mask;
+    /// The masked bytes of a vector that begins at `from`; zero elsewhere.
     ///
     /// # Safety
     /// The masked bytes, counted from `from`, are valid for reads.
     unsafe fn load_masked(self, from: *const u8, mask: Self::Mask) -> Self::V;
-    /// Writes the masked bytes of a vector that would begin at `to`, and no others.
+    /// Writes the masked bytes of a vector that begins at `to`, and no others.
     ///
     /// # Safety
     /// The masked bytes, counted from `to`, are valid for writes.
     unsafe fn store_masked(self, to: *mut u8, mask: Self::Mask, vector: Self::V);
     /// The masked bytes; zero elsewhere.
     fn keep(self, mask: Self::Mask, vector: Self::V) -> Self::V;
-    /// The masked bytes of `vector`, the others of `background`, whose masked bytes are zero.
-    fn merge(self, background: Self::V, mask: Self::Mask, vector: Self::V) -> Self::V;
 
     fn xor(self, a: Self::V, b: Self::V) -> Self::V;
     /// A round of AES (FIPS 197 section 5.1): SubBytes, ShiftRows, MixColumns, AddRoundKey.
@@ -59,6 +59,8 @@ pub(crate) trait Simd: Copy {
     fn swap_halves(self, vector: Self::V) -> Self::V;
     /// Byte `i` of a lane is byte `control[i]` of that lane of `vector`, zero where `control[i]` is 0x80.
     fn shuffle(self, vector: Self::V, control: Self::V) -> Self::V;
+    /// The sum of all lanes, in the first one; zero elsewhere.
+    fn add_lanes(self, vector: Self::V) -> Self::V;
     /// Lane `i` of the result is the sum of the lanes of `vectors[i]`. Takes `LANES` vectors.
     fn fold(self, vectors: &[Self::V; 4]) -> Self::V;
 }

@@ -1,21 +1,21 @@
 //! One block a vector: AES-NI and PCLMULQDQ (Westmere and later; the Zen family from the first).
 
 use core::arch::x86_64::{
-    __m128i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_and_si128, _mm_andnot_si128, _mm_clmulepi64_si128, _mm_insert_epi32, _mm_loadu_si128, _mm_set1_epi64x,
-    _mm_setzero_si128, _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_storeu_si128, _mm_xor_si128,
+    __m128i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_and_si128, _mm_clmulepi64_si128, _mm_insert_epi32, _mm_loadu_si128, _mm_setzero_si128,
+    _mm_shuffle_epi8, _mm_shuffle_epi32, _mm_storeu_si128, _mm_xor_si128,
 };
 
 use crate::batch::Backend;
 use crate::gcm;
 use crate::gmac::{self, Message};
 use crate::key::Key;
-use crate::packet::{Block, Packet, Tags};
+use crate::packet::{Batch, Block, Tags};
 use crate::simd::Simd;
 
 use super::Schedule;
 use super::partial::{KEEP, load_up_to_16, store_up_to_16};
 
-/// Vectors, and so blocks, in a chunk.
+/// Vectors, and so blocks, in a chunk of GMAC.
 const CHUNK: usize = 8;
 
 /// Proof that the processor has AES-NI, PCLMULQDQ, SSSE3 and SSE4.1.
@@ -37,14 +37,14 @@ impl Backend for AesNi {
         super::schedule(key)
     }
 
-    fn seal(self, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
+    fn seal(self, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
         // SAFETY: the token is proof of the instructions.
-        unsafe { seal(self, packets, tags) }
+        unsafe { seal(self, batch, tags) }
     }
 
-    fn open(self, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
+    fn open(self, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
         // SAFETY: the token is proof of the instructions.
-        unsafe { open(self, packets, tags) }
+        unsafe { open(self, batch, tags) }
     }
 
     fn authenticate(self, messages: &[Message<'_, Schedule>], tags: &mut Tags) {
@@ -54,13 +54,13 @@ impl Backend for AesNi {
 }
 
 #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
-fn seal(token: AesNi, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
-    gcm::run::<_, false, CHUNK>(token, packets, tags);
+fn seal(token: AesNi, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
+    gcm::run::<_, false>(token, batch, tags);
 }
 
 #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
-fn open(token: AesNi, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
-    gcm::run::<_, true, CHUNK>(token, packets, tags);
+fn open(token: AesNi, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
+    gcm::run::<_, true>(token, batch, tags);
 }
 
 #[target_feature(enable = "aes,pclmulqdq,ssse3,sse4.1")]
@@ -72,8 +72,7 @@ fn authenticate(token: AesNi, messages: &[Message<'_, Schedule>], tags: &mut Tag
 // except where a pointer is involved.
 impl Simd for AesNi {
     type V = __m128i;
-    /// Beginning and end, in bytes.
-    type Mask = (usize, usize);
+    type Mask = usize;
     const LANES: usize = 1;
 
     #[inline(always)]
@@ -89,15 +88,19 @@ impl Simd for AesNi {
     }
 
     #[inline(always)]
-    fn splat(self, word: u64) -> __m128i {
-        // SAFETY: the token is proof of the instruction.
-        unsafe { _mm_set1_epi64x(word.cast_signed()) }
+    fn first_lane(self, block: &Block) -> __m128i {
+        self.broadcast(block)
     }
 
     #[inline(always)]
     fn counter(self, word: u32) -> __m128i {
         // SAFETY: the token is proof of the instruction.
         unsafe { _mm_insert_epi32::<3>(self.zero(), word.cast_signed()) }
+    }
+
+    #[inline(always)]
+    fn halves(self, _a: __m128i, b: __m128i) -> __m128i {
+        b
     }
 
     #[inline(always)]
@@ -113,37 +116,28 @@ impl Simd for AesNi {
     }
 
     #[inline(always)]
-    fn mask(self, low: usize, high: usize) -> (usize, usize) {
-        (low, high)
+    fn mask(self, count: usize) -> usize {
+        count
     }
 
     #[inline(always)]
-    unsafe fn load_masked(self, from: *const u8, (low, high): (usize, usize)) -> __m128i {
-        // SAFETY: the caller's promise; `low` is 0, or 16 as is `high`.
-        unsafe { load_up_to_16(from, high - low) }
+    unsafe fn load_masked(self, from: *const u8, mask: usize) -> __m128i {
+        // SAFETY: the caller's promise.
+        unsafe { load_up_to_16(from, mask) }
     }
 
     #[inline(always)]
-    unsafe fn store_masked(self, to: *mut u8, (low, high): (usize, usize), vector: __m128i) {
-        // SAFETY: the caller's promise; `low` is 0, or 16 as is `high`.
-        unsafe { store_up_to_16(to, high - low, vector) };
+    unsafe fn store_masked(self, to: *mut u8, mask: usize, vector: __m128i) {
+        // SAFETY: the caller's promise.
+        unsafe { store_up_to_16(to, mask, vector) };
     }
 
     #[inline(always)]
-    fn keep(self, (low, high): (usize, usize), vector: __m128i) -> __m128i {
-        // SAFETY: 64 bytes of table, and `high` is at most 16.
-        let before_high = unsafe { self.load(KEEP.as_ptr().wrapping_add(32 - high)) };
-        // SAFETY: 64 bytes of table, and `low` is at most 16.
-        let before_low = unsafe { self.load(KEEP.as_ptr().wrapping_add(32 - low)) };
+    fn keep(self, mask: usize, vector: __m128i) -> __m128i {
+        // SAFETY: 64 bytes of table, and a mask is at most 16.
+        let bits = unsafe { self.load(KEEP.as_ptr().wrapping_add(32 - mask)) };
         // SAFETY: the token is proof of the instruction.
-        let mask = unsafe { _mm_andnot_si128(before_low, before_high) };
-        // SAFETY: as above.
-        unsafe { _mm_and_si128(mask, vector) }
-    }
-
-    #[inline(always)]
-    fn merge(self, background: __m128i, mask: (usize, usize), vector: __m128i) -> __m128i {
-        self.xor(background, self.keep(mask, vector))
+        unsafe { _mm_and_si128(bits, vector) }
     }
 
     #[inline(always)]
@@ -180,6 +174,11 @@ impl Simd for AesNi {
     fn shuffle(self, vector: __m128i, control: __m128i) -> __m128i {
         // SAFETY: the token is proof of the instruction.
         unsafe { _mm_shuffle_epi8(vector, control) }
+    }
+
+    #[inline(always)]
+    fn add_lanes(self, vector: __m128i) -> __m128i {
+        vector
     }
 
     #[inline(always)]

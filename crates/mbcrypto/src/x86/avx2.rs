@@ -1,23 +1,23 @@
 //! Two blocks a vector: AVX2 with VAES and VPCLMULQDQ (Alder Lake, Zen 3).
 
 use core::arch::x86_64::{
-    __m128i, __m256i, _mm_loadu_si128, _mm256_aesenc_epi128, _mm256_aesenclast_epi128, _mm256_and_si256, _mm256_andnot_si256, _mm256_blend_epi32,
+    __m128i, __m256i, _mm_loadu_si128, _mm_xor_si128, _mm256_aesenc_epi128, _mm256_aesenclast_epi128, _mm256_and_si256, _mm256_blend_epi32,
     _mm256_broadcastsi128_si256, _mm256_castsi256_si128, _mm256_clmulepi64_epi128, _mm256_extracti128_si256, _mm256_loadu_si256, _mm256_permute2x128_si256,
-    _mm256_set_m128i, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_storeu_si256,
-    _mm256_xor_si256,
+    _mm256_set_m128i, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_storeu_si256, _mm256_xor_si256,
+    _mm256_zextsi128_si256,
 };
 
 use crate::batch::Backend;
 use crate::gcm;
 use crate::gmac::{self, Message};
 use crate::key::Key;
-use crate::packet::{Block, Packet, Tags};
+use crate::packet::{Batch, Block, Tags};
 use crate::simd::Simd;
 
 use super::Schedule;
 use super::partial::{KEEP, load_up_to_16, store_up_to_16};
 
-/// Vectors in a chunk: eight, so 16 blocks.
+/// Vectors in a chunk of GMAC: eight, so 16 blocks.
 const CHUNK: usize = 8;
 
 /// Proof that the processor has AVX2, VAES and VPCLMULQDQ.
@@ -40,14 +40,14 @@ impl Backend for Avx2 {
         super::schedule(key)
     }
 
-    fn seal(self, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
+    fn seal(self, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
         // SAFETY: the token is proof of the instructions.
-        unsafe { seal(self, packets, tags) }
+        unsafe { seal(self, batch, tags) }
     }
 
-    fn open(self, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
+    fn open(self, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
         // SAFETY: the token is proof of the instructions.
-        unsafe { open(self, packets, tags) }
+        unsafe { open(self, batch, tags) }
     }
 
     fn authenticate(self, messages: &[Message<'_, Schedule>], tags: &mut Tags) {
@@ -57,13 +57,13 @@ impl Backend for Avx2 {
 }
 
 #[target_feature(enable = "avx2,vaes,vpclmulqdq,aes,pclmulqdq,ssse3,sse4.1")]
-fn seal(token: Avx2, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
-    gcm::run::<_, false, CHUNK>(token, packets, tags);
+fn seal(token: Avx2, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
+    gcm::run::<_, false>(token, batch, tags);
 }
 
 #[target_feature(enable = "avx2,vaes,vpclmulqdq,aes,pclmulqdq,ssse3,sse4.1")]
-fn open(token: Avx2, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
-    gcm::run::<_, true, CHUNK>(token, packets, tags);
+fn open(token: Avx2, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
+    gcm::run::<_, true>(token, batch, tags);
 }
 
 #[target_feature(enable = "avx2,vaes,vpclmulqdq,aes,pclmulqdq,ssse3,sse4.1")]
@@ -75,8 +75,7 @@ fn authenticate(token: Avx2, messages: &[Message<'_, Schedule>], tags: &mut Tags
 // except where a pointer is involved.
 impl Simd for Avx2 {
     type V = __m256i;
-    /// Beginning and end, in bytes.
-    type Mask = (usize, usize);
+    type Mask = usize;
     const LANES: usize = 2;
 
     #[inline(always)]
@@ -94,9 +93,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn splat(self, word: u64) -> __m256i {
+    fn first_lane(self, block: &Block) -> __m256i {
+        // SAFETY: the reference is valid for 16 bytes.
+        let one = unsafe { _mm_loadu_si128(block.as_ptr().cast()) };
         // SAFETY: the token is proof of the instruction.
-        unsafe { _mm256_set1_epi64x(word.cast_signed()) }
+        unsafe { _mm256_zextsi128_si256(one) }
     }
 
     #[inline(always)]
@@ -105,6 +106,12 @@ impl Simd for Avx2 {
         let all = unsafe { _mm256_set1_epi32(word.cast_signed()) };
         // SAFETY: as above.
         unsafe { _mm256_blend_epi32::<0b1000_1000>(self.zero(), all) }
+    }
+
+    #[inline(always)]
+    fn halves(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm256_blend_epi32::<0b1111_0000>(a, b) }
     }
 
     #[inline(always)]
@@ -120,57 +127,46 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn mask(self, low: usize, high: usize) -> (usize, usize) {
-        (low, high)
+    fn mask(self, count: usize) -> usize {
+        count
     }
 
     #[inline(always)]
-    unsafe fn load_masked(self, from: *const u8, (low, high): (usize, usize)) -> __m256i {
-        if (low, high) == (0, 32) {
+    unsafe fn load_masked(self, from: *const u8, mask: usize) -> __m256i {
+        if mask == 32 {
             // SAFETY: the caller's promise: the whole vector is in the mask.
             return unsafe { self.load(from) };
         }
-        let first = if low == 0 { high.min(16) } else { 0 };
         // SAFETY: the caller's promise: these are the mask's bytes in the first lane.
-        let lower = unsafe { load_up_to_16(from, first) };
+        let lower = unsafe { load_up_to_16(from, mask.min(16)) };
         // SAFETY: the caller's promise: these are the mask's bytes in the second lane.
-        let upper = unsafe { load_up_to_16(from.wrapping_add(16), high.saturating_sub(16)) };
+        let upper = unsafe { load_up_to_16(from.wrapping_add(16), mask.saturating_sub(16)) };
         // SAFETY: the token is proof of the instruction.
         unsafe { _mm256_set_m128i(upper, lower) }
     }
 
     #[inline(always)]
-    unsafe fn store_masked(self, to: *mut u8, (low, high): (usize, usize), vector: __m256i) {
-        if (low, high) == (0, 32) {
+    unsafe fn store_masked(self, to: *mut u8, mask: usize, vector: __m256i) {
+        if mask == 32 {
             // SAFETY: the caller's promise: the whole vector is in the mask.
             return unsafe { self.store(to, vector) };
         }
-        let first = if low == 0 { high.min(16) } else { 0 };
         // SAFETY: the token is proof of the instruction.
         let lower: __m128i = unsafe { _mm256_castsi256_si128(vector) };
         // SAFETY: the caller's promise: these are the mask's bytes in the first lane.
-        unsafe { store_up_to_16(to, first, lower) };
+        unsafe { store_up_to_16(to, mask.min(16), lower) };
         // SAFETY: the token is proof of the instruction.
         let upper = unsafe { _mm256_extracti128_si256::<1>(vector) };
         // SAFETY: the caller's promise: these are the mask's bytes in the second lane.
-        unsafe { store_up_to_16(to.wrapping_add(16), high.saturating_sub(16), upper) };
+        unsafe { store_up_to_16(to.wrapping_add(16), mask.saturating_sub(16), upper) };
     }
 
     #[inline(always)]
-    fn keep(self, (low, high): (usize, usize), vector: __m256i) -> __m256i {
-        // SAFETY: 64 bytes of table, and `high` is at most 32.
-        let before_high = unsafe { self.load(KEEP.as_ptr().wrapping_add(32 - high)) };
-        // SAFETY: 64 bytes of table, and `low` is at most 32.
-        let before_low = unsafe { self.load(KEEP.as_ptr().wrapping_add(32 - low)) };
+    fn keep(self, mask: usize, vector: __m256i) -> __m256i {
+        // SAFETY: 64 bytes of table, and a mask is at most 32.
+        let bits = unsafe { self.load(KEEP.as_ptr().wrapping_add(32 - mask)) };
         // SAFETY: the token is proof of the instruction.
-        let mask = unsafe { _mm256_andnot_si256(before_low, before_high) };
-        // SAFETY: as above.
-        unsafe { _mm256_and_si256(mask, vector) }
-    }
-
-    #[inline(always)]
-    fn merge(self, background: __m256i, mask: (usize, usize), vector: __m256i) -> __m256i {
-        self.xor(background, self.keep(mask, vector))
+        unsafe { _mm256_and_si256(bits, vector) }
     }
 
     #[inline(always)]
@@ -207,6 +203,18 @@ impl Simd for Avx2 {
     fn shuffle(self, vector: __m256i, control: __m256i) -> __m256i {
         // SAFETY: the token is proof of the instruction.
         unsafe { _mm256_shuffle_epi8(vector, control) }
+    }
+
+    #[inline(always)]
+    fn add_lanes(self, vector: __m256i) -> __m256i {
+        // SAFETY: the token is proof of the instruction.
+        let low: __m128i = unsafe { _mm256_castsi256_si128(vector) };
+        // SAFETY: as above.
+        let high = unsafe { _mm256_extracti128_si256::<1>(vector) };
+        // SAFETY: as above.
+        let sum = unsafe { _mm_xor_si128(low, high) };
+        // SAFETY: as above.
+        unsafe { _mm256_zextsi128_si256(sum) }
     }
 
     #[inline(always)]

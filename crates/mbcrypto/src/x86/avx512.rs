@@ -1,21 +1,22 @@
 //! Four blocks a vector: AVX-512 with VAES and VPCLMULQDQ (Ice Lake, Zen 4 and later).
 
 use core::arch::x86_64::{
-    __m128i, __m512i, _bzhi_u64, _mm_loadu_si128, _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_broadcast_i32x4, _mm512_clmulepi64_epi128,
-    _mm512_loadu_si512, _mm512_mask_mov_epi8, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi8, _mm512_maskz_set1_epi32,
-    _mm512_set1_epi64, _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_epi32, _mm512_shuffle_i64x2, _mm512_storeu_si512, _mm512_xor_si512,
+    __m128i, __m256i, __m512i, _bzhi_u64, _mm_loadu_si128, _mm_xor_si128, _mm256_castsi256_si128, _mm256_extracti128_si256, _mm256_xor_si256,
+    _mm512_aesenc_epi128, _mm512_aesenclast_epi128, _mm512_broadcast_i32x4, _mm512_castsi512_si256, _mm512_clmulepi64_epi128, _mm512_extracti64x4_epi64,
+    _mm512_loadu_si512, _mm512_mask_mov_epi64, _mm512_mask_storeu_epi8, _mm512_maskz_loadu_epi8, _mm512_maskz_mov_epi8, _mm512_maskz_set1_epi32,
+    _mm512_setzero_si512, _mm512_shuffle_epi8, _mm512_shuffle_epi32, _mm512_shuffle_i64x2, _mm512_storeu_si512, _mm512_xor_si512, _mm512_zextsi128_si512,
 };
 
 use crate::batch::Backend;
 use crate::gcm;
 use crate::gmac::{self, Message};
 use crate::key::Key;
-use crate::packet::{Block, Packet, Tags};
+use crate::packet::{Batch, Block, Tags};
 use crate::simd::Simd;
 
 use super::Schedule;
 
-/// Vectors in a chunk: four, so 16 blocks. A round of AES of four vectors takes as long as one vector's latency.
+/// Vectors in a chunk of GMAC: four, so 16 blocks.
 const CHUNK: usize = 4;
 
 /// Proof that the processor has AVX-512 (F, BW, DQ, VL), VAES, VPCLMULQDQ and BMI2.
@@ -45,14 +46,14 @@ impl Backend for Avx512 {
         super::schedule(key)
     }
 
-    fn seal(self, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
+    fn seal(self, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
         // SAFETY: the token is proof of the instructions.
-        unsafe { seal(self, packets, tags) }
+        unsafe { seal(self, batch, tags) }
     }
 
-    fn open(self, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
+    fn open(self, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
         // SAFETY: the token is proof of the instructions.
-        unsafe { open(self, packets, tags) }
+        unsafe { open(self, batch, tags) }
     }
 
     fn authenticate(self, messages: &[Message<'_, Schedule>], tags: &mut Tags) {
@@ -62,13 +63,13 @@ impl Backend for Avx512 {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,bmi2,avx2,aes,pclmulqdq,ssse3,sse4.1")]
-fn seal(token: Avx512, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
-    gcm::run::<_, false, CHUNK>(token, packets, tags);
+fn seal(token: Avx512, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
+    gcm::run::<_, false>(token, batch, tags);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,bmi2,avx2,aes,pclmulqdq,ssse3,sse4.1")]
-fn open(token: Avx512, packets: &mut [Packet<'_, Schedule>], tags: &mut Tags) {
-    gcm::run::<_, true, CHUNK>(token, packets, tags);
+fn open(token: Avx512, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
+    gcm::run::<_, true>(token, batch, tags);
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,bmi2,avx2,aes,pclmulqdq,ssse3,sse4.1")]
@@ -98,15 +99,23 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn splat(self, word: u64) -> __m512i {
+    fn first_lane(self, block: &Block) -> __m512i {
+        // SAFETY: the reference is valid for 16 bytes.
+        let one: __m128i = unsafe { _mm_loadu_si128(block.as_ptr().cast()) };
         // SAFETY: the token is proof of the instruction.
-        unsafe { _mm512_set1_epi64(word.cast_signed()) }
+        unsafe { _mm512_zextsi128_si512(one) }
     }
 
     #[inline(always)]
     fn counter(self, word: u32) -> __m512i {
         // SAFETY: the token is proof of the instruction.
         unsafe { _mm512_maskz_set1_epi32(0x8888, word.cast_signed()) }
+    }
+
+    #[inline(always)]
+    fn halves(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the token is proof of the instruction.
+        unsafe { _mm512_mask_mov_epi64(a, 0xf0, b) }
     }
 
     #[inline(always)]
@@ -122,10 +131,9 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn mask(self, low: usize, high: usize) -> u64 {
+    fn mask(self, count: usize) -> u64 {
         // SAFETY: the token is proof of the instruction.
-        let below_high = unsafe { _bzhi_u64(u64::MAX, high as u32) };
-        below_high & (u64::MAX << low)
+        unsafe { _bzhi_u64(u64::MAX, count as u32) }
     }
 
     #[inline(always)]
@@ -144,12 +152,6 @@ impl Simd for Avx512 {
     fn keep(self, mask: u64, vector: __m512i) -> __m512i {
         // SAFETY: the token is proof of the instruction.
         unsafe { _mm512_maskz_mov_epi8(mask, vector) }
-    }
-
-    #[inline(always)]
-    fn merge(self, background: __m512i, mask: u64, vector: __m512i) -> __m512i {
-        // SAFETY: the token is proof of the instruction.
-        unsafe { _mm512_mask_mov_epi8(background, mask, vector) }
     }
 
     #[inline(always)]
@@ -186,6 +188,24 @@ impl Simd for Avx512 {
     fn shuffle(self, vector: __m512i, control: __m512i) -> __m512i {
         // SAFETY: the token is proof of the instruction.
         unsafe { _mm512_shuffle_epi8(vector, control) }
+    }
+
+    #[inline(always)]
+    fn add_lanes(self, vector: __m512i) -> __m512i {
+        // SAFETY: the token is proof of the instruction.
+        let low: __m256i = unsafe { _mm512_castsi512_si256(vector) };
+        // SAFETY: as above.
+        let high = unsafe { _mm512_extracti64x4_epi64::<1>(vector) };
+        // SAFETY: as above.
+        let two = unsafe { _mm256_xor_si256(low, high) };
+        // SAFETY: as above.
+        let low: __m128i = unsafe { _mm256_castsi256_si128(two) };
+        // SAFETY: as above.
+        let high = unsafe { _mm256_extracti128_si256::<1>(two) };
+        // SAFETY: as above.
+        let sum = unsafe { _mm_xor_si128(low, high) };
+        // SAFETY: as above.
+        unsafe { _mm512_zextsi128_si512(sum) }
     }
 
     #[inline(always)]

@@ -9,7 +9,7 @@ mod schedule;
 pub(crate) use aes_ni::AesNi;
 pub(crate) use avx2::Avx2;
 pub(crate) use avx512::Avx512;
-pub(crate) use schedule::Schedule;
+pub(crate) use schedule::{Powers, Schedule};
 
 use crate::key::{Expanded, Key};
 

@@ -5,26 +5,28 @@ use core::arch::x86_64::{
     _mm_setzero_si128, _mm_shuffle_epi32, _mm_xor_si128,
 };
 
+use core::marker::PhantomData;
+use core::mem::offset_of;
+
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::gcm::POLYNOMIAL;
+use crate::ghash::POLYNOMIAL;
 use crate::packet::Block;
 use crate::simd::Simd;
 
-/// Powers of H that are kept: five vectors of four blocks, and H itself.
-const POWERS: usize = 21;
+/// Powers of H that are kept: for twelve vectors of four blocks, and the length block.
+const POWERS: usize = 49;
 
-/// Round keys and powers of H, in the order in which they make a short packet touch few cache lines of 64 bytes: the highest powers
-/// come first, H and what is not secret share a line, round keys follow. A packet of 64 bytes under AES-128 needs six lines that lie
-/// one after the other.
+/// Round keys and powers of H, in the order in which they make a short packet touch few cache lines of 64 bytes. The powers for a
+/// text of whole vectors of four blocks are aligned; a packet of 64 bytes under AES-128 needs the five lines from there on.
 #[repr(C, align(64))]
 pub(crate) struct Schedule {
-    /// H^21 to H^1, byte-reversed, times x^-1.
+    /// H^49 to H^1, byte-reversed, times x^-1.
     powers: [Block; POWERS],
     rounds: Rounds,
     icv_length: u8,
+    pad: [u8; 14],
     /// Loads of the last powers reach here. What they get is multiplied with zero.
-    pad: [u8; 46],
     round_keys: [Block; 15],
 }
 
@@ -49,7 +51,7 @@ impl Schedule {
         if !super::base_detected() {
             return None;
         }
-        let mut schedule = Self { powers: [[0; 16]; POWERS], rounds, icv_length, pad: [0; 46], round_keys: [[0; 16]; 15] };
+        let mut schedule = Self { powers: [[0; 16]; POWERS], rounds, icv_length, pad: [0; 14], round_keys: [[0; 16]; 15] };
         // SAFETY: the processor has the instructions, as was just asked.
         unsafe { schedule.expand(key) };
         // SAFETY: as above.
@@ -73,14 +75,10 @@ impl Schedule {
         &self.round_keys[round]
     }
 
-    /// The keys of the nine rounds before the last; there are `more` before them, and the first.
+    /// The keys of all rounds but the last; the first round key, which is added before them, is not one of them.
     #[inline(always)]
-    pub(crate) fn nine_keys(&self, more: usize) -> &[Block; 9] {
-        match more {
-            0 => keys_from::<1>(&self.round_keys),
-            2 => keys_from::<3>(&self.round_keys),
-            _ => keys_from::<5>(&self.round_keys),
-        }
+    pub(crate) fn inner_keys(&self) -> &[Block] {
+        &self.round_keys[1..self.rounds()]
     }
 
     /// The key of the last round.
@@ -89,19 +87,27 @@ impl Schedule {
         &self.round_keys[self.rounds()]
     }
 
-    /// H to the power of `exponent`, 1 to 21.
+    /// H to the power of `exponent`, 1 to 49.
     #[inline(always)]
     pub(crate) fn power(&self, exponent: usize) -> &Block {
         &self.powers[POWERS - exponent]
     }
 
-    /// A vector of descending powers, beginning with `exponent`, 1 to 21. After the first there is something else that is not secret.
+    /// A vector of descending powers, beginning with `exponent`, 1 to 49. After the first there is something else.
     #[inline(always)]
     pub(crate) fn powers_from<S: Simd>(&self, s: S, exponent: usize) -> S::V {
         assert!(exponent.wrapping_sub(1) < POWERS, "there is no such power");
-        let first = core::ptr::from_ref(self).cast::<u8>().wrapping_add(16 * (POWERS - exponent));
-        // SAFETY: a vector is at most 64 bytes; from the last power on, the 16 bytes of that power and the 48 up to `pad`'s end are as many.
+        let first = core::ptr::from_ref(self).cast::<u8>().wrapping_add(offset_of!(Self, powers) + 16 * (POWERS - exponent));
+        // SAFETY: a vector is at most 64 bytes; from the last power on, there are as many in the schedule.
         unsafe { s.load(first) }
+    }
+
+    /// Descending powers, one for each block, for so many `vectors`; the first is H to the power of `first`, and the last vector has at least H.
+    #[inline(always)]
+    pub(crate) fn powers<S: Simd>(&self, first: usize, vectors: usize) -> Powers<'_> {
+        assert!(first <= POWERS && first > vectors.saturating_sub(1) * S::LANES, "there are no such powers");
+        let first = core::ptr::from_ref(self).cast::<u8>().wrapping_add(offset_of!(Self, powers) + 16 * (POWERS - first));
+        Powers { first, vectors, borrowed: PhantomData }
     }
 
     /// FIPS 197 section 5.2, algorithm 2, word by word.
@@ -155,17 +161,38 @@ impl Schedule {
     }
 }
 
+/// Descending powers of H, one for each block.
+#[derive(Clone, Copy)]
+pub(crate) struct Powers<'a> {
+    first: *const u8,
+    vectors: usize,
+    borrowed: PhantomData<&'a Schedule>,
+}
+
+impl Powers<'_> {
+    /// For how many vectors there are powers.
+    #[inline(always)]
+    pub(crate) fn vectors(self) -> usize {
+        self.vectors
+    }
+
+    /// Those of vector `k`. After H there is something else.
+    ///
+    /// # Safety
+    /// There are powers for more than `k` vectors.
+    #[inline(always)]
+    pub(crate) unsafe fn vector<S: Simd>(self, s: S, k: usize) -> S::V {
+        // SAFETY: a vector is at most 64 bytes. With the caller's promise it begins with one of the schedule's powers, and even from the
+        // last of them on there are as many bytes in the schedule.
+        unsafe { s.load(self.first.wrapping_add(16 * S::LANES * k)) }
+    }
+}
+
 impl Drop for Schedule {
     fn drop(&mut self) {
         self.powers.zeroize();
         self.round_keys.zeroize();
     }
-}
-
-#[inline(always)]
-fn keys_from<const FIRST: usize>(keys: &[Block; 15]) -> &[Block; 9] {
-    let (_, rest) = keys.split_at(FIRST);
-    rest.first_chunk().expect("there are 14 keys after the first, and at most 4 are left out")
 }
 
 /// SubWord (FIPS 197 section 5.2).
