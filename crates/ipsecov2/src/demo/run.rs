@@ -415,7 +415,7 @@ impl<'a> Run<'a> {
             for tag in tags.clone() {
                 let Some(packet) = self.traffic.packets.get((tag % count) as usize).filter(|packet| packet.from == from) else { continue };
                 let later = self.round.saturating_mul((tag / count) as u32);
-                self.input.push(Frame { buffer: host.pool().copy_from(&packet.bytes), timestamp: packet.timestamp + later, tag });
+                self.input.push(Frame { buffer: host.pool().copy_from(&packet.bytes), timestamp: packet.timestamp + later, tag, order: 0 });
                 self.checker.sent(tag);
                 self.given[from as usize] += 1;
             }

@@ -91,8 +91,8 @@ impl<'a, P: Provider> Sender<'a, P> {
         } else {
             for list in batch.iter_mut().filter(|list| list.status.is_success()) {
                 wire.push(list.take_frame());
-                let (timestamp, tag) = (list.timestamp, list.tag);
-                wire.extend(list.more.drain(..).map(|buffer| Frame { buffer, timestamp, tag }));
+                let (timestamp, tag, order) = (list.timestamp, list.tag, list.order);
+                wire.extend(list.more.drain(..).map(|buffer| Frame { buffer, timestamp, tag, order }));
             }
         }
         // Lists are big: they change hands as a batch, not one by one.
