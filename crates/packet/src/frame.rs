@@ -70,7 +70,7 @@ impl Frame {
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frame").field("buffer", &self.buffer).field("timestamp", &self.timestamp.0).field("tag", &self.tag).finish()
+        f.debug_struct("Frame").field("buffer", &self.buffer).field("timestamp", &self.timestamp.0).field("tag", &self.tag).field("order", &self.order).finish()
     }
 }
 
