@@ -198,6 +198,43 @@ impl HostControl {
         self.nic.counters()
     }
 
+    /// Adds an SA with a policy that protects by it what its selectors say, behind the policies that are there.
+    ///
+    /// # Errors
+    /// [`SaError`].
+    pub fn add_sa(&self, parameters: SaParameters, now: Time) -> Result<Handle, SaError> {
+        let sa = self.transport.add_sa(parameters, now)?;
+        self.transport.protect(sa);
+        Ok(sa)
+    }
+
+    /// Adds SAs with their policies, which stand in the order of `sas`, behind those that are there. The handles come in that order, too.
+    ///
+    /// A tunnel bundle that others are inside of, and that says nothing of packets of its own (it has no selectors), carries only theirs: it has no policy.
+    ///
+    /// # Errors
+    /// The place in `sas` of the first that was refused, and why. Others may have been added.
+    pub fn add_sas(&self, sas: Vec<SaParameters>, now: Time) -> Result<Vec<Handle>, (usize, SaError)> {
+        let carries_only = |sa: &SaParameters| {
+            sa.mode == Mode::Tunnel
+                && sa.selectors.is_empty()
+                && sas.iter().any(|other| other.direction == sa.direction && other.inside.as_ref() == Some(&sa.name))
+        };
+        let policies: Vec<bool> = sas.iter().map(|sa| !carries_only(sa)).collect();
+        let mut handles: Vec<Option<Handle>> = vec![None; sas.len()];
+        let mut left: Vec<(usize, SaParameters)> = sas.into_iter().enumerate().collect();
+        // Whom others are inside of first.
+        left.sort_by_key(|(_, sa)| sa.inside.is_some());
+        for (place, sa) in left {
+            handles[place] = Some(self.transport.add_sa(sa, now).map_err(|error| (place, error))?);
+        }
+        let handles: Vec<Handle> = handles.into_iter().flatten().collect();
+        for (&handle, _) in handles.iter().zip(policies).filter(|(_, policy)| *policy) {
+            self.transport.protect(handle);
+        }
+        Ok(handles)
+    }
+
     /// Does what is due besides packets, but for what the lanes do: delivers completions and indications, and acts on them.
     pub fn service(&self, now: Time) {
         self.stack.pump();
@@ -342,41 +379,20 @@ impl Host {
         self.control.stack.attach_filter(ADAPTER, filter)
     }
 
-    /// Adds an SA with a policy that protects by it what its selectors say, behind the policies that are there.
+    /// As [`HostControl::add_sa`].
     ///
     /// # Errors
     /// [`SaError`].
     pub fn add_sa(&self, parameters: SaParameters, now: Time) -> Result<Handle, SaError> {
-        let sa = self.control.transport.add_sa(parameters, now)?;
-        self.control.transport.protect(sa);
-        Ok(sa)
+        self.control.add_sa(parameters, now)
     }
 
-    /// Adds SAs with their policies, which stand in the order of `sas`, behind those that are there. The handles come in that order, too.
-    ///
-    /// A tunnel bundle that others are inside of, and that says nothing of packets of its own (it has no selectors), carries only theirs: it has no policy.
+    /// As [`HostControl::add_sas`].
     ///
     /// # Errors
     /// The place in `sas` of the first that was refused, and why. Others may have been added.
     pub fn add_sas(&self, sas: Vec<SaParameters>, now: Time) -> Result<Vec<Handle>, (usize, SaError)> {
-        let carries_only = |sa: &SaParameters| {
-            sa.mode == Mode::Tunnel
-                && sa.selectors.is_empty()
-                && sas.iter().any(|other| other.direction == sa.direction && other.inside.as_ref() == Some(&sa.name))
-        };
-        let policies: Vec<bool> = sas.iter().map(|sa| !carries_only(sa)).collect();
-        let mut handles: Vec<Option<Handle>> = vec![None; sas.len()];
-        let mut left: Vec<(usize, SaParameters)> = sas.into_iter().enumerate().collect();
-        // Whom others are inside of first.
-        left.sort_by_key(|(_, sa)| sa.inside.is_some());
-        for (place, sa) in left {
-            handles[place] = Some(self.control.transport.add_sa(sa, now).map_err(|error| (place, error))?);
-        }
-        let handles: Vec<Handle> = handles.into_iter().flatten().collect();
-        for (&handle, _) in handles.iter().zip(policies).filter(|(_, policy)| *policy) {
-            self.control.transport.protect(handle);
-        }
-        Ok(handles)
+        self.control.add_sas(sas, now)
     }
 
     /// Sends packets: what leaves the host is appended to `wire`, `packets` is left empty.

@@ -51,6 +51,7 @@ mod spread;
 
 pub(crate) use crew::Crew;
 pub use dispatcher::Dispatcher;
+pub(crate) use spread::Spread;
 
 use crate::host::{HostControl, HostError, HostLane};
 

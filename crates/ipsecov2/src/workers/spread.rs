@@ -8,7 +8,7 @@ const UDP_HEADER: usize = 8;
 const AH_SPI: usize = 4;
 
 /// Places packets by what stands in their headers, and by a secret, so that nobody outside can choose flows that all meet at one worker.
-pub(super) struct Spread {
+pub(crate) struct Spread {
     medium: Medium,
     secret: u64,
     /// Ports of UDP-ESP besides 4500.
@@ -19,6 +19,11 @@ impl Spread {
     pub(super) fn new(medium: Medium) -> Self {
         // Without random numbers it still spreads.
         Self { medium, secret: getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15), ports: Vec::new() }
+    }
+
+    /// The number of the flow of a packet that is to be sent, for whoever checks that flows keep their order.
+    pub(crate) fn flow_of(medium: Medium, frame: &[u8]) -> u64 {
+        Self { medium, secret: 0, ports: Vec::new() }.outbound(frame)
     }
 
     pub(super) fn set_udp_esp_ports(&mut self, ports: Vec<u16>) {
