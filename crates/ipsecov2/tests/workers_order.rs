@@ -79,7 +79,8 @@ impl Receiver {
     }
 
     fn replayed(&self) -> u64 {
-        self.control.transport().inbound().dropped_for(DropReason::Replayed).packets
+        let inbound = self.control.transport().inbound();
+        inbound.dropped_for(DropReason::Replayed).packets + inbound.dropped_for(DropReason::TooOld).packets
     }
 }
 

@@ -118,7 +118,7 @@ struct Hash(u64);
 
 impl Hash {
     fn word(self, word: u64) -> Self {
-        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let product = u128::from(self.0 ^ word) * 0x9e37_79b9_7f4a_7c15;
         Self((product as u64) ^ ((product >> 64) as u64))
     }
 
