@@ -79,7 +79,7 @@ fn flows_and_sas_are_spread_evenly() {
         let mut flows = vec![0; workers as usize];
         let mut sas = flows.clone();
         for number in 0..4000_u16 {
-            let place = |hash: u64| (u128::from(hash) * workers >> 64) as usize;
+            let place = |hash: u64| ((u128::from(hash) * workers) >> 64) as usize;
             flows[place(spread.outbound(&packet(IpProtocol::UDP, "10.0.1.1", "10.0.2.1", &udp(1000 + number, 53, &[0; 8]), 0)))] += 1;
             sas[place(spread.inbound(&packet(IpProtocol::ESP, "192.0.2.1", "192.0.2.2", &esp(0x1000 + u32::from(number), 1), 0)))] += 1;
         }
