@@ -12,7 +12,7 @@ use std::sync::MutexGuard;
 
 use ipsec::{Provider, ReplayWindow};
 use ndis::{CryptoStatus, IpsecReceive, NetBufferList, Operation, OutOfBand};
-use packet::{ETHERNET_HEADER_LEN, EtherType, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol, Medium, Spi, UDP_HEADER_LEN};
+use packet::{ETHERNET_HEADER_LEN, EtherType, Frame, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol, Medium, Spi, UDP_HEADER_LEN};
 use sa_table::Handle;
 
 use crate::association::Association;
@@ -64,7 +64,8 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             }
             packets += 1;
             bytes += end - l3;
-            out.delivered.push(nbl.take_frame());
+            // It is in no order on the wire any more.
+            out.delivered.push(Frame { order: 0, ..nbl.take_frame() });
         }
         drop(run);
         if packets != 0 {
