@@ -105,6 +105,7 @@
 //! | `lane` | [`TransportLane`]: what belongs to one worker |
 //! | `outbound`, `mark`, `locate` | the way out and what comes back from the NIC; what is noted of a packet under way; its headers found again |
 //! | `plan`, `seal`, `traffic_flow` | stages of the way out: policy, numbers, headers, NIC or software; cryptography; dummies |
+//! | `swift_out`, `outfit`, `flows` | the same for packets such as nearly all are, in one pass; what goes around them, made once; policy by flow |
 //! | `inbound`, `look`, `open`, `decide`, `prove` | the way in and its stages: look-up and what the NIC says; software; replay, taking off, policy; proof of what the NIC opened |
 //! | `swift_in` | the same for packets such as nearly all are, in one pass |
 //! | `sa`, `association` | a bundle as the table holds it; an association's numbers, and where the NIC is in them |
@@ -120,6 +121,7 @@ mod association;
 mod bundle;
 mod decide;
 mod event;
+mod flows;
 mod framing;
 mod inbound;
 mod lane;
@@ -131,6 +133,7 @@ mod offload;
 mod open;
 mod outbound;
 mod outer;
+mod outfit;
 mod parameters;
 mod plan;
 mod prove;
@@ -140,6 +143,7 @@ mod selector;
 mod spd;
 mod stripping;
 mod swift_in;
+mod swift_out;
 mod traffic_flow;
 mod transport;
 mod verdict;

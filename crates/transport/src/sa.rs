@@ -15,6 +15,7 @@ use crate::bundle::{HighHalves, Nesting, bundle, udp_esp_type};
 use crate::framing::{AhLayout, EspLayout, Layout, Numbers};
 use crate::lifetime::Lifetime;
 use crate::outer::OuterHeader;
+use crate::outfit::Outfit;
 use crate::parameters::{AssociationParameters, Mode, OffloadPolicy, SaParameters};
 use crate::selector::{AddressRange, Flow, Selector};
 
@@ -86,6 +87,8 @@ pub(crate) struct Sa<P: Provider> {
     pub(crate) layout: Layout,
     /// Outbound tunnel: the header that goes around.
     pub(crate) outer: Option<OuterHeader>,
+    /// Outbound, where that is all: what goes around plain packets.
+    pub(crate) outfit: Option<Outfit>,
     /// The tunnel that its packets go through, or come out of.
     pub(crate) inside: Option<Tunnel>,
     pub(crate) lifetime: Lifetime,
@@ -121,6 +124,7 @@ impl<P: Provider> Sa<P> {
             outbound,
             esp,
             ah,
+            outfit: (outbound && inside.is_none() && parameters.traffic_flow.dummy_every == 0).then(|| Outfit::new(&layout, outer.as_ref())).flatten(),
             layout,
             outer,
             inside,
