@@ -160,20 +160,18 @@ impl Buffer {
     #[inline]
     pub fn enclose(&mut self, front: usize, keep: usize, back: usize) -> Result<&mut [u8], NoRoom> {
         let start = self.start as usize;
-        if front > start {
+        let Some(new_start) = start.checked_sub(front) else {
             return Err(NoRoom { asked: front, available: start });
-        }
+        };
         if keep > self.len() {
             return Err(NoRoom { asked: keep, available: self.len() });
         }
-        let available = self.storage.len() - start - keep;
-        if back > available {
-            return Err(NoRoom { asked: back, available });
-        }
-        let end = start + keep + back;
-        self.start = (start - front) as u32;
-        self.end = end as u32;
-        Ok(&mut self.storage[start - front..end])
+        let (end, size) = (start.saturating_add(keep).saturating_add(back), self.storage.len());
+        let Some(bytes) = self.storage.get_mut(new_start..end) else {
+            return Err(NoRoom { asked: back, available: size - start - keep });
+        };
+        (self.start, self.end) = (new_start as u32, end as u32);
+        Ok(bytes)
     }
 
     /// Sets the packet to `len` bytes that begin `headroom` bytes into the storage. They hold whatever was there.

@@ -3,7 +3,7 @@
 
 use packet::{Buffer, ETHERNET_HEADER_LEN, EtherType, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, UDP_HEADER_LEN};
 
-use crate::framing::{ESP_HEADER, Layout, MAX_V4, MAX_V6, move_link_header, set_total, write_udp};
+use crate::framing::{ESP_HEADER, Layout, MAX_V4, move_link_header, set_total, write_udp};
 use crate::outer::OuterHeader;
 
 /// Bytes of padding and trailer that are written as one number, and of the ICV that always follows them where they are.
@@ -20,9 +20,12 @@ pub(crate) struct Plain {
     /// What it carries.
     pub(crate) protocol: u8,
     pub(crate) v4: bool,
-    /// Whether routers must not fragment it; always so for IPv6.
-    pub(crate) dont_fragment: bool,
+    /// [`DONT_FRAGMENT`] if routers must not fragment it, always so for IPv6; otherwise 0.
+    pub(crate) dont_fragment: u8,
 }
+
+/// The DF flag in the byte of an IPv4 header that holds the flags.
+pub(crate) const DONT_FRAGMENT: u8 = 0x40;
 
 impl Plain {
     /// Length of its IP header.
@@ -32,15 +35,11 @@ impl Plain {
     }
 }
 
-/// What goes in front.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Form {
-    TunnelV4,
-    TunnelV6,
-    /// Nothing: the headers go behind the packet's own IP header.
-    Transport,
-}
+/// What goes in front: the outer header of a tunnel over IPv4, over IPv6, or none, so that the rest goes behind the packet's own IP header. Numbers, because
+/// code is made for each.
+pub(crate) const TUNNEL_V4: u8 = 0;
+pub(crate) const TUNNEL_V6: u8 = 1;
+pub(crate) const OWN_HEADER: u8 = 2;
 
 /// Headers and lengths of an outbound SA that is ESP alone.
 #[derive(Clone, Debug)]
@@ -54,7 +53,9 @@ pub(crate) struct Outfit {
     sum: u32,
     /// As it stands in packets.
     spi: [u8; 4],
-    form: Form,
+    /// The longest packet that it fits around, whatever padding that gets.
+    longest: u16,
+    form: u8,
     /// Outer header, UDP, ESP header, IV.
     front: u8,
     icv: u8,
@@ -77,125 +78,118 @@ impl Outfit {
             None => 0,
         };
         let form = match outer {
-            Some(outer) if outer.is_v4() => Form::TunnelV4,
-            Some(_) => Form::TunnelV6,
-            None => Form::Transport,
+            Some(outer) if outer.is_v4() => TUNNEL_V4,
+            Some(_) => TUNNEL_V6,
+            None => OWN_HEADER,
         };
         let front = outer.map_or(0, OuterHeader::len) + if udp == 0 { 0 } else { UDP_HEADER_LEN } + ESP_HEADER + esp.iv;
         let alignment_mask = u8::try_from(esp.alignment - 1).ok().filter(|_| esp.alignment.is_power_of_two())?;
         let (words, sum) = outer.map_or(([0; 5], 0), OuterHeader::words);
-        Some(Self { outer: words, udp, sum, spi: esp.spi, form, front: u8::try_from(front).ok()?, icv: u8::try_from(esp.icv).ok()?, alignment_mask })
+        let (front, icv) = (u8::try_from(front).ok()?, u8::try_from(esp.icv).ok()?);
+        let outfit = Self { outer: words, udp, sum, spi: esp.spi, longest: 0, form, front, icv, alignment_mask };
+        // What IPv4 can tell, IPv6 can, too.
+        let longest = u16::try_from(MAX_V4.checked_sub(usize::from(front) + outfit.most_back())?).ok()?;
+        Some(Self { longest, ..outfit })
     }
 
-    /// Bytes of padding for a packet.
+    /// What goes in front.
     #[inline]
-    fn padding(&self, plain: Plain) -> usize {
-        let payload = match self.form {
-            Form::TunnelV4 | Form::TunnelV6 => plain.length as usize,
-            Form::Transport => plain.length as usize - plain.header(),
-        };
-        (payload + ipsec::TRAILER_LENGTH).wrapping_neg() & usize::from(self.alignment_mask)
+    pub(crate) const fn form(&self) -> u8 {
+        self.form
     }
 
-    /// Bytes behind the payload, of which so many are padding.
+    /// Most bytes behind the payload.
     #[inline]
-    fn back(&self, padding: usize) -> usize {
-        padding + ipsec::TRAILER_LENGTH + usize::from(self.icv)
+    fn most_back(&self) -> usize {
+        usize::from(self.alignment_mask) + ipsec::TRAILER_LENGTH + usize::from(self.icv)
     }
 
-    /// Whether there is room for all of it around a packet: in its IP length field, and in `buffer`, which it begins `l3` bytes behind the start of, and
-    /// where padding of the link may follow it.
+    /// Whether there is room for all of it around a packet, with padding of any length: in its IP length field, and in `buffer`, which it begins `l3` bytes
+    /// behind the start of, and where padding of the link may follow it.
     #[inline(always)]
     pub(crate) fn fits(&self, plain: Plain, l3: usize, buffer: &Buffer) -> bool {
-        let (front, back) = (usize::from(self.front), self.back(self.padding(plain)));
-        let v4 = match self.form {
-            Form::TunnelV4 => true,
-            Form::TunnelV6 => false,
-            Form::Transport => plain.v4,
-        };
-        let (length, most) = (plain.length as usize, if v4 { MAX_V4 } else { MAX_V6 });
-        front + length + back <= most && front <= buffer.headroom() && l3 + length + back <= buffer.len() + buffer.tailroom()
+        let (length, room) = (plain.length as usize, buffer.capacity() - buffer.headroom());
+        length <= usize::from(self.longest) && usize::from(self.front) <= buffer.headroom() && l3 + length + self.most_back() <= room
     }
 
     /// Where ESP begins, in bytes from the start of the outermost IP header.
-    #[inline]
-    pub(crate) fn esp_offset(&self, plain: Plain) -> usize {
+    #[inline(always)]
+    pub(crate) const fn esp_offset(&self, plain: Plain) -> usize {
         let header = match self.form {
-            Form::TunnelV4 => IPV4_HEADER_LEN,
-            Form::TunnelV6 => IPV6_HEADER_LEN,
-            Form::Transport => plain.header(),
+            TUNNEL_V4 => IPV4_HEADER_LEN,
+            TUNNEL_V6 => IPV6_HEADER_LEN,
+            _ => plain.header(),
         };
         if self.udp == 0 { header } else { header + UDP_HEADER_LEN }
     }
 
-    /// The next header of the trailer.
-    #[inline]
-    pub(crate) const fn next_header(&self, plain: Plain) -> u8 {
-        match self.form {
-            Form::Transport => plain.protocol,
-            _ if plain.v4 => IpProtocol::IPV4.0,
-            _ => IpProtocol::IPV6.0,
-        }
-    }
-
-    /// Puts headers and trailer around a packet that [fits](Self::fits), behind `L3` bytes of link header: 0, or those of Ethernet II. Returns the bytes of
-    /// padding; `None` if `plain` is not that packet.
+    /// Puts headers and trailer around a packet that [fits](Self::fits), behind `L3` bytes of link header: 0, or those of Ethernet II. `FORM` is
+    /// [`Outfit::form`]. Returns next header and bytes of padding; `None` if `plain` is not that packet.
     #[inline(always)]
-    pub(crate) fn put<const L3: usize>(&self, buffer: &mut Buffer, plain: Plain, number: u64) -> Option<usize> {
-        let (length, front, padding) = (plain.length as usize, usize::from(self.front), self.padding(plain));
-        let back = self.back(padding);
+    pub(crate) fn put<const L3: usize, const FORM: u8>(&self, buffer: &mut Buffer, plain: Plain, number: u64) -> Option<(u8, u8)> {
+        let (length, front, icv) = (plain.length as usize, usize::from(self.front), usize::from(self.icv));
+        let (payload, next_header) = match FORM {
+            OWN_HEADER => (length.checked_sub(plain.header())?, plain.protocol),
+            _ if plain.v4 => (length, IpProtocol::IPV4.0),
+            _ => (length, IpProtocol::IPV6.0),
+        };
+        let padding = (payload + ipsec::TRAILER_LENGTH).wrapping_neg() & usize::from(self.alignment_mask);
+        let back = padding + ipsec::TRAILER_LENGTH + icv;
         let total = front + length + back;
         let bytes = buffer.enclose(front, L3 + length, back).ok()?;
-        let rest = match self.form {
-            Form::TunnelV4 => {
-                let rest = put_link_header::<L3>(bytes, front, EtherType::IPV4)?;
-                let (header, rest) = rest.split_first_chunk_mut()?;
-                *header = self.outer_v4(plain, total as u16, number as u16);
+        // All headers but the UDP header. Said once, it is known to the end.
+        let header = match FORM {
+            TUNNEL_V4 => IPV4_HEADER_LEN,
+            TUNNEL_V6 => IPV6_HEADER_LEN,
+            _ => plain.header(),
+        };
+        if bytes.len() < L3 + header + ESP_HEADER {
+            return None;
+        }
+        let rest = match FORM {
+            TUNNEL_V4 => {
+                let (outer, rest) = put_link_header::<L3>(bytes, front, EtherType::IPV4)?.split_first_chunk_mut()?;
+                *outer = self.outer_v4(plain, total as u16, number as u16);
                 rest
             }
-            Form::TunnelV6 => {
-                let rest = put_link_header::<L3>(bytes, front, EtherType::IPV6)?;
-                let (header, rest) = rest.split_first_chunk_mut()?;
-                *header = self.outer_v6(plain, (total - IPV6_HEADER_LEN) as u16);
+            TUNNEL_V6 => {
+                let (outer, rest) = put_link_header::<L3>(bytes, front, EtherType::IPV6)?.split_first_chunk_mut()?;
+                *outer = self.outer_v6(plain, (total - IPV6_HEADER_LEN) as u16);
                 rest
             }
-            Form::Transport => own_header::<L3>(bytes, front, plain, total, if self.udp == 0 { IpProtocol::ESP } else { IpProtocol::UDP }),
+            _ => own_header::<L3>(bytes, front, plain, total, if self.udp == 0 { IpProtocol::ESP } else { IpProtocol::UDP }),
         };
         let rest = if self.udp == 0 {
             rest
         } else {
-            let (header, rest) = rest.split_first_chunk_mut::<UDP_HEADER_LEN>()?;
+            let (udp, rest) = rest.split_first_chunk_mut::<UDP_HEADER_LEN>()?;
             let length = (rest.len() + UDP_HEADER_LEN) as u16;
-            *header = (self.udp | u64::from(length.swap_bytes()) << 32).to_le_bytes();
+            *udp = (self.udp | u64::from(length.swap_bytes()) << 32).to_le_bytes();
             rest
         };
         let (esp, _) = rest.split_first_chunk_mut::<ESP_HEADER>()?;
         *esp = (u64::from(u32::from_le_bytes(self.spi)) | u64::from((number as u32).swap_bytes()) << 32).to_le_bytes();
-        let next_header = self.next_header(plain);
         let room = bytes.get_mut(L3 + front + length..)?;
-        if let Some(word) =
-            room.first_chunk_mut::<TRAILER_WORD>().filter(|_| padding + ipsec::TRAILER_LENGTH <= TRAILER_WORD && usize::from(self.icv) >= TRAILER_WORD)
+        if let Some(word) = room.first_chunk_mut::<TRAILER_WORD>()
+            && padding + ipsec::TRAILER_LENGTH <= TRAILER_WORD
+            && icv >= TRAILER_WORD
         {
             // What it has beyond the trailer is in the room for the ICV.
             *word = trailer_word(padding, next_header).to_le_bytes();
         } else {
-            let trailer = room.len().checked_sub(usize::from(self.icv)).and_then(|length| room.get_mut(..length))?;
-            ipsec::write_trailer(trailer, 0, next_header).ok()?;
+            ipsec::write_trailer(room.get_mut(..back - icv)?, 0, next_header).ok()?;
         }
-        Some(padding)
+        Some((next_header, padding as u8))
     }
 
     #[inline(always)]
     fn outer_v4(&self, plain: Plain, total: u16, identification: u16) -> [u8; IPV4_HEADER_LEN] {
         let [first, second, third, ..] = self.outer;
-        let flags: u16 = if plain.dont_fragment { 0x4000 } else { 0 };
-        let sum = self.sum + u32::from(plain.traffic_class) + u32::from(total) + u32::from(identification) + u32::from(flags);
+        let (class, flags) = (plain.traffic_class, plain.dont_fragment);
+        let sum = self.sum + u32::from(class) + u32::from(total) + u32::from(identification) + (u32::from(flags) << 8);
         let sum = (sum & 0xffff) + (sum >> 16);
         let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
-        let varies = u64::from(plain.traffic_class) << 8
-            | u64::from(total.swap_bytes()) << 16
-            | u64::from(identification.swap_bytes()) << 32
-            | u64::from(flags.swap_bytes()) << 48;
+        let varies = u64::from(class) << 8 | u64::from(total.swap_bytes()) << 16 | u64::from(identification.swap_bytes()) << 32 | u64::from(flags) << 48;
         let mut header = [0; IPV4_HEADER_LEN];
         header[..8].copy_from_slice(&(first | varies).to_le_bytes());
         header[8..16].copy_from_slice(&(second | u64::from(sum.swap_bytes()) << 16).to_le_bytes());
@@ -225,7 +219,7 @@ fn put_link_header<const L3: usize>(bytes: &mut [u8], front: usize, ethertype: E
     if L3 == 0 {
         return Some(bytes);
     }
-    let addresses = *bytes.get(front..)?.first_chunk::<ADDRESSES>()?;
+    let addresses = *bytes.get(front..front + ADDRESSES)?.first_chunk::<ADDRESSES>()?;
     let (header, rest) = bytes.split_first_chunk_mut::<ETHERNET_HEADER_LEN>()?;
     header[..ADDRESSES].copy_from_slice(&addresses);
     header[ADDRESSES..].copy_from_slice(&ethertype.0.to_be_bytes());
@@ -290,7 +284,7 @@ mod tests {
         }
         frame.extend(ip);
         frame.extend(payload);
-        let plain = Plain { length: total as u32, traffic_class: class, protocol: 17, v4, dont_fragment: df || !v4 };
+        let plain = Plain { length: total as u32, traffic_class: class, protocol: 17, v4, dont_fragment: if df || !v4 { DONT_FRAGMENT } else { 0 } };
         (frame, plain)
     }
 
@@ -323,12 +317,25 @@ mod tests {
             let room = Room::measure(shape, outer.as_ref(), &layout).ok().filter(|room| room.fits(None, &general));
             let outfit = Outfit::new(&layout, outer.as_ref()).unwrap();
             let mut swift = buffer();
-            prop_assert_eq!(outfit.fits(plain, l3, &swift), room.is_some());
-            let Some(room) = room else { return Ok(()) };
+            let Some(room) = room else {
+                prop_assert!(!outfit.fits(plain, l3, &swift));
+                return Ok(());
+            };
+            if !outfit.fits(plain, l3, &swift) {
+                // Only where some other padding would have no room.
+                prop_assert!(room.total + alignment > 65_535 || general.tailroom() < room.back + alignment);
+                return Ok(());
+            }
             let framed = encapsulate(&mut general, l3, outer.as_ref(), &layout, &room, Numbers { esp: number, ah: 0 }, false).unwrap();
-            let padding = if ethernet { outfit.put::<14>(&mut swift, plain, number) } else { outfit.put::<0>(&mut swift, plain, number) };
-            prop_assert_eq!(padding, Some(usize::from(framed.pad_length)));
-            prop_assert_eq!(outfit.next_header(plain), framed.next_header);
+            let put = match (ethernet, outfit.form()) {
+                (true, TUNNEL_V4) => outfit.put::<14, TUNNEL_V4>(&mut swift, plain, number),
+                (true, TUNNEL_V6) => outfit.put::<14, TUNNEL_V6>(&mut swift, plain, number),
+                (true, _) => outfit.put::<14, OWN_HEADER>(&mut swift, plain, number),
+                (false, TUNNEL_V4) => outfit.put::<0, TUNNEL_V4>(&mut swift, plain, number),
+                (false, TUNNEL_V6) => outfit.put::<0, TUNNEL_V6>(&mut swift, plain, number),
+                (false, _) => outfit.put::<0, OWN_HEADER>(&mut swift, plain, number),
+            };
+            prop_assert_eq!(put, Some((framed.next_header, framed.pad_length)));
             prop_assert_eq!(l3 + outfit.esp_offset(plain), framed.esp as usize);
             prop_assert_eq!((swift.headroom(), swift.tailroom()), (general.headroom(), general.tailroom()));
             // The IV and the ICV are not there yet.

@@ -16,7 +16,7 @@ use crate::flows::{FlowKey, Flows};
 use crate::framing::Numbers;
 use crate::lane::CHUNK;
 use crate::mark::{Mark, Work, drop_words, mark_dropped};
-use crate::outfit::{Outfit, Plain};
+use crate::outfit::{DONT_FRAGMENT, OWN_HEADER, Outfit, Plain, TUNNEL_V4, TUNNEL_V6};
 use crate::plan::Stage;
 use crate::sa::Sa;
 use crate::spd::{Action, Spd};
@@ -66,8 +66,8 @@ impl<'a, P: Provider> Stage<'_, P> {
     /// How many lists at the start of `lists` are not for the swift way.
     pub(crate) fn odd(&self, known: &mut Known<'_, 'a, P>, lists: &[NetBufferList]) -> usize {
         let is_plain = |nbl: &NetBufferList| match self.shared.medium {
-            Medium::Ethernet => known.plain::<ETHERNET_HEADER_LEN>(nbl, None).is_some(),
-            Medium::Ip => known.plain::<0>(nbl, None).is_some(),
+            Medium::Ethernet => known.is_plain::<ETHERNET_HEADER_LEN>(nbl),
+            Medium::Ip => known.is_plain::<0>(nbl),
         };
         lists.iter().position(is_plain).unwrap_or(lists.len())
     }
@@ -93,7 +93,11 @@ impl<'a, P: Provider> Stage<'_, P> {
             let (these, behind) = rest.split_at_mut(run.packets.min(rest.len()));
             let (these_plain, behind_plain) = rest_plain.split_at(run.packets.min(rest_plain.len()));
             (rest, rest_plain) = (behind, behind_plain);
-            dropped |= frame::<L3, P>(run, these, these_plain);
+            dropped |= match run.outfit.form() {
+                TUNNEL_V4 => frame::<L3, TUNNEL_V4, P>(run, these, these_plain),
+                TUNNEL_V6 => frame::<L3, TUNNEL_V6, P>(run, these, these_plain),
+                _ => frame::<L3, OWN_HEADER, P>(run, these, these_plain),
+            };
             software |= run.nic.is_none();
             bytes += run.bytes;
         }
@@ -175,106 +179,102 @@ impl<'a, P: Provider> Known<'_, 'a, P> {
     #[inline(always)]
     fn look<const L3: usize>(&mut self, lists: &[NetBufferList], plain: &mut [Plain; CHUNK], runs: &mut ArrayVec<Run<'a, P>, CHUNK>) -> usize {
         let mut packets = 0;
-        let mut run: Option<Run<'a, P>> = None;
-        for (nbl, place) in lists.iter().zip(plain) {
-            let Some((found, seen)) = self.plain::<L3>(nbl, run.as_ref().map(|run| Found { handle: run.handle, sa: run.sa, outfit: run.outfit })) else {
-                break;
-            };
-            *place = seen;
-            packets += 1;
-            let bytes = u64::from(seen.length);
-            match &mut run {
-                Some(run) if run.handle == found.handle => {
-                    run.packets += 1;
-                    run.bytes += bytes;
+        let mut next = lists.first().and_then(|nbl| self.read::<L3>(nbl));
+        while let Some((mut seen, handle)) = next.take() {
+            let Some((sa, outfit)) = self.guard.get(handle).and_then(|sa| Some((sa, sa.outfit.as_ref()?))) else { break };
+            let (first, mut bytes) = (packets, 0);
+            for ((place, nbl), following) in plain.iter_mut().zip(lists).zip(1..).skip(packets) {
+                if !outfit.fits(seen, L3, &nbl.buffer) {
+                    break;
                 }
-                _ => {
-                    let Found { handle, sa, outfit } = found;
-                    runs.extend(run.replace(Run { handle, sa, outfit, packets: 1, bytes, first: 0, nic: None }));
+                *place = seen;
+                bytes += u64::from(seen.length);
+                packets = following;
+                let Some((plain, other)) = lists.get(following).and_then(|nbl| self.read::<L3>(nbl)) else { break };
+                if other != handle {
+                    next = Some((plain, other));
+                    break;
                 }
+                seen = plain;
             }
+            if packets == first {
+                break;
+            }
+            runs.push(Run { handle, sa, outfit, packets: packets - first, bytes, first: 0, nic: None });
         }
-        runs.extend(run);
         packets
     }
 
-    /// A packet's SA, if it is a plain packet and fits; `last`: that of the packet before.
-    #[inline(always)]
-    fn plain<const L3: usize>(&mut self, nbl: &NetBufferList, last: Option<Found<'a, P>>) -> Option<(Found<'a, P>, Plain)> {
-        let (plain, action) = self.read::<L3>(nbl.buffer.as_slice())?;
-        let Action::Protect(Some(handle)) = action else { return None };
-        let found = match last {
-            Some(last) if last.handle == handle => last,
-            _ => {
-                let sa = self.guard.get(handle)?;
-                Found { handle, sa, outfit: sa.outfit.as_ref()? }
-            }
-        };
-        found.outfit.fits(plain, L3, &nbl.buffer).then_some((found, plain))
+    /// Whether a list is for the swift way, as far as that can be told of it alone.
+    fn is_plain<const L3: usize>(&mut self, nbl: &NetBufferList) -> bool {
+        self.read::<L3>(nbl).is_some_and(|(plain, handle)| {
+            let outfit = self.guard.get(handle).and_then(|sa| sa.outfit.as_ref());
+            outfit.is_some_and(|outfit| outfit.fits(plain, L3, &nbl.buffer))
+        })
     }
 
-    /// Reads a plain packet, and what policy says of it.
+    /// Reads a plain packet that policy protects, and by what.
     #[inline(always)]
-    fn read<const L3: usize>(&mut self, frame: &[u8]) -> Option<(Plain, Action)> {
-        let (link, ip) = frame.split_first_chunk::<L3>()?;
-        let &first = ip.first()?;
-        let (plain, ethertype, action) = if first == 0x45 {
-            let (header, payload) = ip.split_first_chunk::<IPV4_HEADER_LEN>()?;
-            let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
-            let payload = payload.get(..length.checked_sub(IPV4_HEADER_LEN)?)?;
+    fn read<const L3: usize>(&mut self, nbl: &NetBufferList) -> Option<(Plain, Handle)> {
+        let (link, ip) = nbl.buffer.as_slice().split_first_chunk::<L3>()?;
+        // No IPv6 header is shorter.
+        let (header, behind) = ip.split_first_chunk::<IPV4_HEADER_LEN>()?;
+        let (plain, ethertype, action) = if header[0] == 0x45 {
+            let length = u16::from_be_bytes([header[2], header[3]]);
+            let payload = behind.get(..usize::from(length).checked_sub(IPV4_HEADER_LEN)?)?;
             // Neither more fragments nor an offset.
             if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
                 return None;
             }
-            let plain = Plain { length: length as u32, traffic_class: header[1], protocol: header[9], v4: true, dont_fragment: header[6] & 0x40 != 0 };
+            let dont_fragment = header[6] & DONT_FRAGMENT;
+            let plain = Plain { length: u32::from(length), traffic_class: header[1], protocol: header[9], v4: true, dont_fragment };
             (plain, EtherType::IPV4, self.flows.action(self.spd, || FlowKey::v4(header, IpProtocol(plain.protocol), payload)))
-        } else if first >> 4 == 6 {
-            let (header, payload) = ip.split_first_chunk::<IPV6_HEADER_LEN>()?;
-            let payload = payload.get(..usize::from(u16::from_be_bytes([header[4], header[5]])))?;
-            let protocol = IpProtocol(header[6]);
-            if protocol.is_ipv6_extension() {
-                return None;
-            }
-            let length = (IPV6_HEADER_LEN + payload.len()) as u32;
-            let plain = Plain { length, traffic_class: first << 4 | header[1] >> 4, protocol: protocol.0, v4: false, dont_fragment: true };
-            (plain, EtherType::IPV6, self.flows.action(self.spd, || FlowKey::v6(header, protocol, payload)))
         } else {
-            return None;
+            let (plain, action) = self.read_v6(ip)?;
+            (plain, EtherType::IPV6, action)
         };
         let announced = link.last_chunk().is_none_or(|announced| u16::from_be_bytes(*announced) == ethertype.0);
-        announced.then_some((plain, action))
+        match action {
+            Action::Protect(Some(handle)) if announced => Some((plain, handle)),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn read_v6(&mut self, ip: &[u8]) -> Option<(Plain, Action)> {
+        let (header, behind) = ip.split_first_chunk::<IPV6_HEADER_LEN>()?;
+        let payload = behind.get(..usize::from(u16::from_be_bytes([header[4], header[5]])))?;
+        let protocol = IpProtocol(header[6]);
+        if header[0] >> 4 != 6 || protocol.is_ipv6_extension() {
+            return None;
+        }
+        let (length, traffic_class) = ((IPV6_HEADER_LEN + payload.len()) as u32, header[0] << 4 | header[1] >> 4);
+        let plain = Plain { length, traffic_class, protocol: protocol.0, v4: false, dont_fragment: DONT_FRAGMENT };
+        Some((plain, self.flows.action(self.spd, || FlowKey::v6(header, protocol, payload))))
     }
 }
 
-/// An SA whose packets may go the swift way.
-struct Found<'a, P: Provider> {
-    handle: Handle,
-    sa: &'a Sa<P>,
-    outfit: &'a Outfit,
-}
-
-/// Third pass: headers and trailers around the packets of a run, out-of-band data, marks; whether one was dropped.
-#[inline(always)]
-fn frame<const L3: usize, P: Provider>(run: &Run<'_, P>, lists: &mut [NetBufferList], plain: &[Plain]) -> bool {
-    let work = if run.nic.is_some() { Work::Offload } else { Work::Software };
+/// Third pass: headers and trailers around the packets of a run, out-of-band data, marks; whether one was dropped. A function of its own for each kind of
+/// headers, so that there is nothing to decide in it.
+#[inline(never)]
+fn frame<const L3: usize, const FORM: u8, P: Provider>(run: &Run<'_, P>, lists: &mut [NetBufferList], plain: &[Plain]) -> bool {
+    let &Run { handle, outfit, first, nic, .. } = run;
+    let work = if nic.is_some() { Work::Offload } else { Work::Software };
+    let tunnel_esp_offset = outfit.esp_offset(Plain::default());
     let mut dropped = false;
-    for ((nbl, &plain), number) in lists.iter_mut().zip(plain).zip(run.first..) {
-        let mark = Mark { work, sa: Some(run.handle), ..Mark::clear(plain.length as usize) };
-        mark.write(nbl);
+    for ((nbl, &plain), number) in lists.iter_mut().zip(plain).zip(first..) {
+        Mark { work, sa: Some(handle), ..Mark::clear(plain.length as usize) }.write(nbl);
         nbl.l3_offset = L3 as u16;
-        let Some(padding) = run.outfit.put::<L3>(&mut nbl.buffer, plain, number) else {
+        if let Some((next_header, pad_length)) = outfit.put::<L3, FORM>(&mut nbl.buffer, plain, number) {
+            if nic.is_some() {
+                let esp_offset = if FORM == OWN_HEADER { outfit.esp_offset(plain) } else { tunnel_esp_offset };
+                let esp_header_offset = (esp_offset / 4) as u8;
+                nbl.oob.set_offload_handle(nic);
+                nbl.oob.set_header_transmit(HeaderTransmit { next_header, pad_length, ah_header_offset: 0, esp_header_offset });
+            }
+        } else {
             mark_dropped(nbl, DropReason::TooBig);
             dropped = true;
-            continue;
-        };
-        if run.nic.is_some() {
-            nbl.oob.set_offload_handle(run.nic);
-            nbl.oob.set_header_transmit(HeaderTransmit {
-                next_header: run.outfit.next_header(plain),
-                pad_length: padding as u8,
-                ah_header_offset: 0,
-                esp_header_offset: (run.outfit.esp_offset(plain) / 4) as u8,
-            });
         }
     }
     dropped
