@@ -1,6 +1,8 @@
 //! What plain packets under ESP alone need of their SA, made once: the headers that go around them, as numbers, and the lengths. All of it is in one cache
 //! line. The bytes are those of [`encapsulate`](crate::framing::encapsulate), which takes packets of every kind.
 
+use core::num::NonZeroU8;
+
 use packet::{Buffer, ETHERNET_HEADER_LEN, EtherType, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, UDP_HEADER_LEN};
 
 use crate::framing::{ESP_HEADER, Layout, MAX_V4, move_link_header, set_total, write_udp};
@@ -56,14 +58,14 @@ pub(crate) struct Outfit {
     /// The longest packet that it fits around, whatever padding that gets.
     longest: u16,
     form: u8,
-    /// Outer header, UDP, ESP header, IV.
-    front: u8,
+    /// Length of outer header, UDP, ESP header and IV. Never 0, so that a bundle without all this has none in the same place.
+    front: NonZeroU8,
     icv: u8,
     /// The trailer ends at a multiple of one more than this, which is a power of two.
     alignment_mask: u8,
 }
 
-const _: () = assert!(size_of::<Outfit>() == 64, "one cache line");
+const _: () = assert!(size_of::<Option<Outfit>>() == 64, "one cache line");
 
 impl Outfit {
     /// That of an SA with this layout and, if it is a tunnel, this outer header; `None` if its packets need more than headers and a trailer around them.
@@ -85,10 +87,10 @@ impl Outfit {
         let front = outer.map_or(0, OuterHeader::len) + if udp == 0 { 0 } else { UDP_HEADER_LEN } + ESP_HEADER + esp.iv;
         let alignment_mask = u8::try_from(esp.alignment - 1).ok().filter(|_| esp.alignment.is_power_of_two())?;
         let (words, sum) = outer.map_or(([0; 5], 0), OuterHeader::words);
-        let (front, icv) = (u8::try_from(front).ok()?, u8::try_from(esp.icv).ok()?);
+        let (front, icv) = (NonZeroU8::new(u8::try_from(front).ok()?)?, u8::try_from(esp.icv).ok()?);
         let outfit = Self { outer: words, udp, sum, spi: esp.spi, longest: 0, form, front, icv, alignment_mask };
         // What IPv4 can tell, IPv6 can, too.
-        let longest = u16::try_from(MAX_V4.checked_sub(usize::from(front) + outfit.most_back())?).ok()?;
+        let longest = u16::try_from(MAX_V4.checked_sub(usize::from(front.get()) + outfit.most_back())?).ok()?;
         Some(Self { longest, ..outfit })
     }
 
@@ -109,7 +111,7 @@ impl Outfit {
     #[inline(always)]
     pub(crate) fn fits(&self, plain: Plain, l3: usize, buffer: &Buffer) -> bool {
         let (length, room) = (plain.length as usize, buffer.capacity() - buffer.headroom());
-        length <= usize::from(self.longest) && usize::from(self.front) <= buffer.headroom() && l3 + length + self.most_back() <= room
+        length <= usize::from(self.longest) && usize::from(self.front.get()) <= buffer.headroom() && l3 + length + self.most_back() <= room
     }
 
     /// Where ESP begins, in bytes from the start of the outermost IP header.
@@ -127,7 +129,7 @@ impl Outfit {
     /// [`Outfit::form`]. Returns next header and bytes of padding; `None` if `plain` is not that packet.
     #[inline(always)]
     pub(crate) fn put<const L3: usize, const FORM: u8>(&self, buffer: &mut Buffer, plain: Plain, number: u64) -> Option<(u8, u8)> {
-        let (length, front, icv) = (plain.length as usize, usize::from(self.front), usize::from(self.icv));
+        let (length, front, icv) = (plain.length as usize, usize::from(self.front.get()), usize::from(self.icv));
         let (payload, next_header) = match FORM {
             OWN_HEADER => (length.checked_sub(plain.header())?, plain.protocol),
             _ if plain.v4 => (length, IpProtocol::IPV4.0),
