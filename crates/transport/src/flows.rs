@@ -127,6 +127,12 @@ impl Flows {
         }
     }
 
+    /// Whether the same becomes of every packet.
+    #[inline]
+    pub(crate) const fn is_one(&self) -> bool {
+        self.always.is_some()
+    }
+
     /// What `spd`, those that it began with, say of a packet; `key` is asked for only where that depends on the packet.
     #[inline(always)]
     pub(crate) fn action(&mut self, spd: &Spd, key: impl FnOnce() -> FlowKey) -> Action {

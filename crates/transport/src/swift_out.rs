@@ -76,7 +76,8 @@ impl<'a, P: Provider> Stage<'_, P> {
     fn swift_at<const L3: usize>(&mut self, known: &mut Known<'_, 'a, P>, lists: &mut [NetBufferList]) -> Went {
         let mut plain = [Plain::default(); CHUNK];
         let mut runs = ArrayVec::<Run<'a, P>, CHUNK>::new();
-        let mut packets = known.look::<L3>(lists, &mut plain, &mut runs);
+        let mut packets =
+            if known.flows.is_one() { known.look::<L3, true>(lists, &mut plain, &mut runs) } else { known.look::<L3, false>(lists, &mut plain, &mut runs) };
         let mut refused = usize::from(packets < lists.len().min(CHUNK));
         let mut before = 0;
         for at in 0..runs.len() {
@@ -175,27 +176,40 @@ impl<'a, P: Provider> Stage<'_, P> {
 }
 
 impl<'a, P: Provider> Known<'_, 'a, P> {
-    /// First pass: what is to be known of packets, as long as they are plain, and runs of them. Returns how many there are.
-    #[inline(always)]
-    fn look<const L3: usize>(&mut self, lists: &[NetBufferList], plain: &mut [Plain; CHUNK], runs: &mut ArrayVec<Run<'a, P>, CHUNK>) -> usize {
+    /// First pass: what is to be known of packets, as long as they are plain, and runs of them. Returns how many there are. `ALWAYS`: policy says the same
+    /// of all packets.
+    // Not inlined, and code of its own for either: what it keeps for each packet shall stay in registers.
+    #[inline(never)]
+    fn look<const L3: usize, const ALWAYS: bool>(
+        &mut self,
+        lists: &[NetBufferList],
+        plain: &mut [Plain; CHUNK],
+        runs: &mut ArrayVec<Run<'a, P>, CHUNK>,
+    ) -> usize {
         let mut packets = 0;
         let mut next = lists.first().and_then(|nbl| self.read::<L3>(nbl));
         while let Some((mut seen, handle)) = next.take() {
             let Some((sa, outfit)) = self.guard.get(handle).and_then(|sa| Some((sa, sa.outfit.as_ref()?))) else { break };
             let (first, mut bytes) = (packets, 0);
-            for ((place, nbl), following) in plain.iter_mut().zip(lists).zip(1..).skip(packets) {
+            while let (Some(place), Some(nbl)) = (plain.get_mut(packets), lists.get(packets)) {
                 if !outfit.fits(seen, L3, &nbl.buffer) {
                     break;
                 }
                 *place = seen;
                 bytes += u64::from(seen.length);
-                packets = following;
-                let Some((plain, other)) = lists.get(following).and_then(|nbl| self.read::<L3>(nbl)) else { break };
-                if other != handle {
-                    next = Some((plain, other));
-                    break;
+                packets += 1;
+                let Some(nbl) = lists.get(packets) else { break };
+                if ALWAYS {
+                    let Some((plain, ..)) = read_packet::<L3>(nbl) else { break };
+                    seen = plain;
+                } else {
+                    let Some((plain, other)) = self.read::<L3>(nbl) else { break };
+                    if other != handle {
+                        next = Some((plain, other));
+                        break;
+                    }
+                    seen = plain;
                 }
-                seen = plain;
             }
             if packets == first {
                 break;
@@ -216,41 +230,55 @@ impl<'a, P: Provider> Known<'_, 'a, P> {
     /// Reads a plain packet that policy protects, and by what.
     #[inline(always)]
     fn read<const L3: usize>(&mut self, nbl: &NetBufferList) -> Option<(Plain, Handle)> {
-        let (link, ip) = nbl.buffer.as_slice().split_first_chunk::<L3>()?;
-        // No IPv6 header is shorter.
-        let (header, behind) = ip.split_first_chunk::<IPV4_HEADER_LEN>()?;
-        let (plain, ethertype, action) = if header[0] == 0x45 {
-            let length = u16::from_be_bytes([header[2], header[3]]);
-            let payload = behind.get(..usize::from(length).checked_sub(IPV4_HEADER_LEN)?)?;
-            // Neither more fragments nor an offset.
-            if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 {
-                return None;
-            }
-            let dont_fragment = header[6] & DONT_FRAGMENT;
-            let plain = Plain { length: u32::from(length), traffic_class: header[1], protocol: header[9], v4: true, dont_fragment };
-            (plain, EtherType::IPV4, self.flows.action(self.spd, || FlowKey::v4(header, IpProtocol(plain.protocol), payload)))
-        } else {
-            let (plain, action) = self.read_v6(ip)?;
-            (plain, EtherType::IPV6, action)
-        };
-        let announced = link.last_chunk().is_none_or(|announced| u16::from_be_bytes(*announced) == ethertype.0);
-        match action {
-            Action::Protect(Some(handle)) if announced => Some((plain, handle)),
+        let (plain, headers) = read_packet::<L3>(nbl)?;
+        match self.flows.action(self.spd, || headers.key(plain)) {
+            Action::Protect(Some(handle)) => Some((plain, handle)),
             _ => None,
         }
     }
+}
 
-    #[inline]
-    fn read_v6(&mut self, ip: &[u8]) -> Option<(Plain, Action)> {
+/// IP header and what follows it.
+enum Headers<'p> {
+    V4(&'p [u8; IPV4_HEADER_LEN], &'p [u8]),
+    V6(&'p [u8; IPV6_HEADER_LEN], &'p [u8]),
+}
+
+impl Headers<'_> {
+    #[inline(always)]
+    fn key(&self, plain: Plain) -> FlowKey {
+        match *self {
+            Self::V4(header, payload) => FlowKey::v4(header, IpProtocol(plain.protocol), payload),
+            Self::V6(header, payload) => FlowKey::v6(header, IpProtocol(plain.protocol), payload),
+        }
+    }
+}
+
+/// Reads a packet, if it is plain.
+#[inline(always)]
+fn read_packet<const L3: usize>(nbl: &NetBufferList) -> Option<(Plain, Headers<'_>)> {
+    let (link, ip) = nbl.buffer.as_slice().split_first_chunk::<L3>()?;
+    // No IPv6 header is shorter.
+    let (header, behind) = ip.split_first_chunk::<IPV4_HEADER_LEN>()?;
+    let is_announced = |ethertype: EtherType| link.last_chunk().is_none_or(|announced| *announced == ethertype.0.to_be_bytes());
+    if header[0] == 0x45 {
+        let length = u16::from_be_bytes([header[2], header[3]]);
+        let payload = behind.get(..usize::from(length).checked_sub(IPV4_HEADER_LEN)?)?;
+        // Neither more fragments nor an offset.
+        if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 || !is_announced(EtherType::IPV4) {
+            return None;
+        }
+        let dont_fragment = header[6] & DONT_FRAGMENT;
+        Some((Plain { length: u32::from(length), traffic_class: header[1], protocol: header[9], v4: true, dont_fragment }, Headers::V4(header, payload)))
+    } else {
         let (header, behind) = ip.split_first_chunk::<IPV6_HEADER_LEN>()?;
         let payload = behind.get(..usize::from(u16::from_be_bytes([header[4], header[5]])))?;
         let protocol = IpProtocol(header[6]);
-        if header[0] >> 4 != 6 || protocol.is_ipv6_extension() {
+        if header[0] >> 4 != 6 || protocol.is_ipv6_extension() || !is_announced(EtherType::IPV6) {
             return None;
         }
         let (length, traffic_class) = ((IPV6_HEADER_LEN + payload.len()) as u32, header[0] << 4 | header[1] >> 4);
-        let plain = Plain { length, traffic_class, protocol: protocol.0, v4: false, dont_fragment: DONT_FRAGMENT };
-        Some((plain, self.flows.action(self.spd, || FlowKey::v6(header, protocol, payload))))
+        Some((Plain { length, traffic_class, protocol: protocol.0, v4: false, dont_fragment: DONT_FRAGMENT }, Headers::V6(header, payload)))
     }
 }
 
