@@ -1,6 +1,8 @@
-//! A host put together: a transport over the NDIS-like stack over a software NIC, with one lane.
+//! A host put together: a transport over the NDIS-like stack over a software NIC. Its control side is one, its lanes are as many as there are workers; a
+//! [`Host`] has both, for whoever calls from one thread.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ipsec::Crypto;
@@ -8,9 +10,10 @@ use ndis::{AdapterState, Datapath, Filter, LaneContext, MemoryRegistry, Miniport
 use nic::{DeletePolicy, NicCounters, NicDriver, NicParameters, SoftwareEngine};
 use packet::{BufferPool, FrameBatch, Medium, Time};
 use sa_table::{Handle, SEED_WORDS, Seed};
-use transport::{ClearPolicy, InboundBatch, Mode, SaError, SaParameters, Transport, TransportConfig, TransportLane};
+use transport::{ClearPolicy, InboundBatch, LanesOpen, Mode, SaError, SaParameters, Transport, TransportConfig, TransportLane};
 
 use crate::operator::Operator;
+use crate::workers::Crew;
 
 /// Name of a host's adapter.
 pub const ADAPTER: &str = "nic0";
@@ -43,6 +46,8 @@ pub struct HostConfig {
     pub reserved_spis: bool,
     /// Filters on the adapter, the lowest first; there before the protocols are, so that they see the first request.
     pub filters: Vec<Arc<dyn Filter>>,
+    /// Workers of a [`Host`]: with 0 and 1 its caller does the work, with more threads of its own do.
+    pub workers: usize,
 }
 
 impl Default for HostConfig {
@@ -60,6 +65,7 @@ impl Default for HostConfig {
             mtu: 1500,
             reserved_spis: false,
             filters: Vec::new(),
+            workers: 1,
         }
     }
 }
@@ -74,29 +80,50 @@ pub enum HostError {
     /// A table of that size cannot be.
     #[error("capacity: {0}")]
     Capacity(#[from] sa_table::CapacityError),
+    /// Lanes are to be shared that are open.
+    #[error(transparent)]
+    LanesOpen(#[from] LanesOpen),
+    /// A worker's thread cannot be started.
+    #[error("a worker cannot be started: {0}")]
+    Worker(#[from] std::io::Error),
     /// The system has no random numbers.
     #[error("the system's random generator failed: {0}")]
     Random(#[from] getrandom::Error),
 }
 
-/// A host with one adapter and one lane.
+/// The control side of a host with one adapter: what may be called from any thread, beside the lanes.
 ///
-/// Time is the caller's: every call that needs it takes it.
-pub struct Host {
+/// Several workers, each with a lane of its own, that share outbound SAs (without [`HostControl::share_lanes`] there is no order between them):
+///
+/// ```
+/// use ipsecov2::host::{HostConfig, HostControl};
+/// use packet::{FrameBatch, Time};
+///
+/// let control = HostControl::new(&HostConfig::default())?;
+/// control.share_lanes()?;
+/// let lanes = [control.open_lane()?, control.open_lane()?];
+/// std::thread::scope(|scope| {
+///     for mut lane in lanes {
+///         scope.spawn(move || {
+///             let (mut packets, mut wire) = (FrameBatch::new(), FrameBatch::new()); // packets: from lane.pool()
+///             lane.send(Time::ZERO, &mut packets, &mut wire);
+///             lane.transmit(&mut wire, |_, frames| frames.clear()); // to the link
+///         });
+///     }
+/// });
+/// # Ok::<(), ipsecov2::host::HostError>(())
+/// ```
+pub struct HostControl {
     stack: Stack,
     nic: Arc<NicDriver<SoftwareEngine>>,
     transport: Transport,
     operator: Operator,
-    lane: TransportLane<Crypto>,
-    path: Datapath,
-    pool: BufferPool,
-    received: NblBatch,
-    /// When lifetimes and the NIC's places were last looked at.
-    ticked: Time,
+    /// When lifetimes and the NIC's places were last looked at, in nanoseconds.
+    ticked: AtomicU64,
 }
 
-impl Host {
-    /// Puts a host together: loads the miniport, binds the transport (which activates the offloads) and opens a lane.
+impl HostControl {
+    /// Puts a host without lanes together: loads the miniport, and binds the transport, which activates the offloads.
     ///
     /// # Errors
     /// [`HostError`].
@@ -126,9 +153,29 @@ impl Host {
         stack.bind(Arc::new(operator.clone()), ADAPTER)?;
         stack.bind(Arc::new(transport.clone()), ADAPTER)?;
         stack.pump();
-        let path = stack.open_datapath(ADAPTER)?;
-        let lane = transport.open_lane();
-        Ok(Self { stack, nic, transport, operator, lane, path, pool: BufferPool::new(), received: NblBatch::new(), ticked: Time::ZERO })
+        Ok(Self { stack, nic, transport, operator, ticked: AtomicU64::new(0) })
+    }
+
+    /// Says that several lanes will send under the same SAs: each of their callers then puts frames on the wire by [`HostLane::transmit`].
+    ///
+    /// # Errors
+    /// [`HostError::LanesOpen`].
+    pub fn share_lanes(&self) -> Result<(), HostError> {
+        Ok(self.transport.share_lanes()?)
+    }
+
+    /// Opens the way to the adapter alone.
+    pub(crate) fn open_datapath(&self) -> Result<Datapath, HostError> {
+        Ok(self.stack.open_datapath(ADAPTER)?)
+    }
+
+    /// Opens a lane: what one worker needs to send and receive.
+    ///
+    /// # Errors
+    /// [`HostError::Stack`] if the adapter is gone.
+    pub fn open_lane(&self) -> Result<HostLane, HostError> {
+        let path = self.open_datapath()?;
+        Ok(HostLane { lane: self.transport.open_lane(), path, pool: BufferPool::new(), received: NblBatch::new() })
     }
 
     /// The transport: SAs, policies, counters, events.
@@ -149,19 +196,6 @@ impl Host {
     /// The NIC's counters.
     pub fn nic_counters(&self) -> NicCounters {
         self.nic.counters()
-    }
-
-    /// Buffers of the host's lane: what frames that are handed in are made from, so that none is allocated in steady state.
-    pub const fn pool(&mut self) -> &mut BufferPool {
-        &mut self.pool
-    }
-
-    /// Attaches a filter, such as the tracer.
-    ///
-    /// # Errors
-    /// [`StackError`].
-    pub fn attach_filter(&self, filter: Arc<dyn Filter>) -> Result<(), StackError> {
-        self.stack.attach_filter(ADAPTER, filter)
     }
 
     /// Adds an SA with a policy that protects by it what its selectors say, behind the policies that are there.
@@ -201,14 +235,53 @@ impl Host {
         Ok(handles)
     }
 
+    /// Does what is due besides packets, but for what the lanes do: delivers completions and indications, and acts on them.
+    pub fn service(&self, now: Time) {
+        self.stack.pump();
+        let ticked = Time::from_nanos(self.ticked.load(Ordering::Relaxed));
+        if now.since(ticked) >= TICK {
+            self.ticked.store(now.as_nanos(), Ordering::Relaxed);
+            self.transport.tick(now);
+        } else {
+            self.transport.service(now);
+        }
+    }
+}
+
+/// The data side of a host for one worker.
+pub struct HostLane {
+    lane: TransportLane<Crypto>,
+    path: Datapath,
+    pool: BufferPool,
+    received: NblBatch,
+}
+
+impl HostLane {
+    /// Buffers of this lane: what frames that are handed in are made from, so that none is allocated in steady state.
+    pub const fn pool(&mut self) -> &mut BufferPool {
+        &mut self.pool
+    }
+
     /// Sends packets: what leaves the host is appended to `wire`, `packets` is left empty.
+    ///
+    /// Where [lanes share SAs](HostControl::share_lanes) only [`HostLane::transmit`] may put `wire` on the wire, and it must follow soon: other workers wait.
+    #[inline]
     pub fn send(&mut self, now: Time, packets: &mut FrameBatch, wire: &mut FrameBatch) {
         let mut cx = LaneContext { now, pool: &mut self.pool };
         self.lane.outbound(&mut cx, packets, &mut self.path, wire);
     }
 
+    /// Puts `wire` on the wire by `send`, which gets the lane's pool, in the order of the SAs' numbers, whatever other lanes do
+    /// ([`TransportLane::transmit`]). What `send` leaves is handed back in `wire`.
+    #[inline]
+    pub fn transmit(&mut self, wire: &mut FrameBatch, mut send: impl FnMut(&mut BufferPool, &mut FrameBatch)) {
+        let Self { lane, pool, .. } = self;
+        lane.transmit(wire, |frames| send(pool, frames));
+    }
+
     /// Takes frames from the wire, and leaves `frames` empty. What they hold comes out in `out`. Returns how many frames were lost because the adapter does
     /// not run.
+    #[inline]
     pub fn receive(&mut self, now: Time, frames: &mut FrameBatch, out: &mut InboundBatch) -> usize {
         let mut cx = LaneContext { now, pool: &mut self.pool };
         let lost = self.path.receive(&mut cx, frames, &mut self.received);
@@ -216,17 +289,13 @@ impl Host {
         lost
     }
 
-    /// Does what is due besides packets: delivers completions and indications, acts on them, and sends what waited for the adapter. To be called after
-    /// batches, and when there is nothing to do.
-    pub fn service(&mut self, now: Time, wire: &mut FrameBatch) {
+    /// There is nothing to do, and may not be for a while: deletions of SAs need not wait for this lane.
+    pub fn idle(&mut self) {
         self.path.idle();
-        self.stack.pump();
-        if now.since(self.ticked) >= TICK {
-            self.ticked = now;
-            self.transport.tick(now);
-        } else {
-            self.transport.service(now);
-        }
+    }
+
+    /// Fetches sends that the adapter finished later, and sends what waited for it. To be called now and then, and when there is nothing to do.
+    pub fn poll(&mut self, now: Time, wire: &mut FrameBatch) {
         let mut cx = LaneContext { now, pool: &mut self.pool };
         self.lane.poll(&mut cx, &mut self.path, wire);
     }
@@ -236,12 +305,154 @@ impl Host {
         self.lane.backlog()
     }
 
+    /// What the adapter is doing.
+    pub fn adapter_state(&mut self) -> AdapterState {
+        self.path.state()
+    }
+}
+
+/// A host with one adapter, for a caller of one thread: with one lane, or with several [workers](crate::workers) between whose packets it is not told
+/// apart.
+///
+/// Time is the caller's: every call that needs it takes it.
+pub struct Host {
+    control: Arc<HostControl>,
+    lanes: Lanes,
+}
+
+/// Who does a host's work.
+enum Lanes {
+    /// The caller.
+    One(Box<HostLane>),
+    /// Workers of its own.
+    Many(Box<Crew>),
+}
+
+impl Host {
+    /// Puts a host together: loads the miniport, binds the transport (which activates the offloads) and opens its lanes.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub fn new(config: &HostConfig) -> Result<Self, HostError> {
+        let control = Arc::new(HostControl::new(config)?);
+        let lanes = if config.workers <= 1 {
+            Lanes::One(Box::new(control.open_lane()?))
+        } else {
+            Lanes::Many(Box::new(Crew::new(&control, config.medium, config.workers)?))
+        };
+        Ok(Self { control, lanes })
+    }
+
+    /// The transport: SAs, policies, counters, events.
+    pub fn transport(&self) -> &Transport {
+        &self.control.transport
+    }
+
+    /// The stack: adapters and filters.
+    pub fn stack(&self) -> &Stack {
+        &self.control.stack
+    }
+
+    /// The operator's side of the adapter.
+    pub fn operator(&self) -> &Operator {
+        &self.control.operator
+    }
+
+    /// The NIC's counters.
+    pub fn nic_counters(&self) -> NicCounters {
+        self.control.nic_counters()
+    }
+
+    /// Buffers: what frames that are handed in are made from, so that none is allocated in steady state.
+    pub fn pool(&mut self) -> &mut BufferPool {
+        match &mut self.lanes {
+            Lanes::One(lane) => lane.pool(),
+            Lanes::Many(crew) => crew.pool(),
+        }
+    }
+
+    /// Attaches a filter, such as the tracer.
+    ///
+    /// # Errors
+    /// [`StackError`].
+    pub fn attach_filter(&self, filter: Arc<dyn Filter>) -> Result<(), StackError> {
+        self.control.stack.attach_filter(ADAPTER, filter)
+    }
+
+    /// As [`HostControl::add_sa`].
+    ///
+    /// # Errors
+    /// [`SaError`].
+    pub fn add_sa(&self, parameters: SaParameters, now: Time) -> Result<Handle, SaError> {
+        self.control.add_sa(parameters, now)
+    }
+
+    /// As [`HostControl::add_sas`].
+    ///
+    /// # Errors
+    /// The place in `sas` of the first that was refused, and why. Others may have been added.
+    pub fn add_sas(&self, sas: Vec<SaParameters>, now: Time) -> Result<Vec<Handle>, (usize, SaError)> {
+        self.control.add_sas(sas, now)
+    }
+
+    /// Sends packets: what leaves the host is appended to `wire`, `packets` is left empty.
+    ///
+    /// With several workers packets of different flows may change places; those of a flow, and those of an SA on the wire, do not.
+    pub fn send(&mut self, now: Time, packets: &mut FrameBatch, wire: &mut FrameBatch) {
+        match &mut self.lanes {
+            Lanes::One(lane) => lane.send(now, packets, wire),
+            Lanes::Many(crew) => crew.send(now, packets, wire),
+        }
+    }
+
+    /// Takes frames from the wire, and leaves `frames` empty. What they hold comes out in `out`. Returns how many frames were lost because the adapter does
+    /// not run.
+    pub fn receive(&mut self, now: Time, frames: &mut FrameBatch, out: &mut InboundBatch) -> usize {
+        match &mut self.lanes {
+            Lanes::One(lane) => lane.receive(now, frames, out),
+            Lanes::Many(crew) => crew.receive(now, frames, out),
+        }
+    }
+
+    /// Does what is due besides packets: delivers completions and indications, acts on them, and sends what waited for the adapter. To be called after
+    /// batches, and when there is nothing to do.
+    pub fn service(&mut self, now: Time, wire: &mut FrameBatch) {
+        match &mut self.lanes {
+            Lanes::One(lane) => {
+                lane.idle();
+                self.control.service(now);
+                lane.poll(now, wire);
+            }
+            Lanes::Many(crew) => {
+                crew.poll(now, wire);
+                self.control.service(now);
+                crew.poll(now, wire);
+            }
+        }
+    }
+
+    /// How many workers it has; 1: its caller.
+    pub fn workers(&self) -> usize {
+        match &self.lanes {
+            Lanes::One(_) => 1,
+            Lanes::Many(crew) => crew.workers(),
+        }
+    }
+
+    /// Packets that wait for the adapter to run.
+    pub fn backlog(&self) -> usize {
+        match &self.lanes {
+            Lanes::One(lane) => lane.backlog(),
+            Lanes::Many(crew) => crew.backlog(),
+        }
+    }
+
     /// Stops the adapter and starts it again, with the keywords as they are now.
     ///
     /// # Errors
     /// [`StackError`].
     pub fn restart_adapter(&self) -> Result<(), StackError> {
-        self.stack.restart_adapter(ADAPTER)
+        self.control.stack.restart_adapter(ADAPTER)
     }
 
     /// Begins a reset of the adapter; [`Host::service`] ends it.
@@ -249,17 +460,20 @@ impl Host {
     /// # Errors
     /// [`StackError`].
     pub fn reset_adapter(&self) -> Result<(), StackError> {
-        self.stack.reset_adapter(ADAPTER)
+        self.control.stack.reset_adapter(ADAPTER)
     }
 
     /// What the adapter is doing.
     pub fn adapter_state(&mut self) -> AdapterState {
-        self.path.state()
+        match &mut self.lanes {
+            Lanes::One(lane) => lane.adapter_state(),
+            Lanes::Many(crew) => crew.adapter_state(),
+        }
     }
 
     /// Status indications since the last call.
     pub fn take_indications(&self) -> Vec<StatusIndication> {
-        self.operator.take_indications()
+        self.control.operator.take_indications()
     }
 }
 

@@ -55,3 +55,4 @@ pub mod host;
 pub mod operator;
 pub mod pcap;
 pub mod sa_file;
+pub mod workers;

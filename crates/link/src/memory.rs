@@ -85,7 +85,7 @@ impl Link for MemoryLink {
         };
         let count = self.arrived.len();
         for frame in self.arrived.drain(..) {
-            frames.push(Frame { buffer: pool.copy_from(frame.buffer.as_slice()), timestamp: frame.timestamp, tag: frame.tag });
+            frames.push(Frame { buffer: pool.copy_from(frame.buffer.as_slice()), timestamp: frame.timestamp, tag: frame.tag, order: 0 });
             self.done.push(frame.buffer);
         }
         Ok(match count {
@@ -134,7 +134,7 @@ mod tests {
     fn frame(pool: &mut BufferPool, number: u64, len: usize) -> Frame {
         let mut buffer = pool.take(len);
         buffer.as_mut_slice().fill(number as u8);
-        Frame { buffer, timestamp: Time::from_nanos(number * 1000), tag: number }
+        Frame { buffer, timestamp: Time::from_nanos(number * 1000), tag: number, order: 0 }
     }
 
     #[test]

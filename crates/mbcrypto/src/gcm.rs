@@ -66,19 +66,6 @@ macro_rules! by_count {
             2 => by_count!(@2, $n, $call),
             3 => by_count!(@3, $n, $call),
             4 => by_count!(@4, $n, $call),
-            _ => by_large_count!($count, |$n| $call),
-        }
-    };
-    (@$value:literal, $n:ident, $call:expr) => {{
-        const $n: usize = $value;
-        $call
-    }};
-}
-
-/// The same for chunks before the last one: they have more than half of what is most.
-macro_rules! by_large_count {
-    ($count:expr, |$n:ident| $call:expr) => {
-        match $count {
             5 => by_count!(@5, $n, $call),
             6 => by_count!(@6, $n, $call),
             7 => by_count!(@7, $n, $call),
@@ -90,6 +77,29 @@ macro_rules! by_large_count {
             _ => by_count!(@12, $n, $call),
         }
     };
+    (@$value:literal, $n:ident, $call:expr) => {{
+        const $n: usize = $value;
+        $call
+    }};
+}
+
+/// The same for chunks before the last one, [`before_last`].
+macro_rules! by_large_count {
+    ($count:expr, |$n:ident| $call:expr) => {
+        match $count {
+            _ if S::LANES < 4 => by_count!(@8, $n, $call),
+            8 => by_count!(@8, $n, $call),
+            10 => by_count!(@10, $n, $call),
+            _ => by_count!(@12, $n, $call),
+        }
+    };
+}
+
+/// Vectors of the chunks before a text's last: there are as few chunks as there can be, and the last one is not much shorter.
+#[inline(always)]
+fn before_last(lanes: usize, vectors: usize) -> usize {
+    let chunks = vectors.div_ceil(most(lanes));
+    if lanes == 4 { vectors.div_ceil(chunks).next_multiple_of(2) } else { most(lanes) }
 }
 
 /// Seals or opens the packets of `batch`, and writes the tag of each, all 16 bytes.
@@ -121,8 +131,7 @@ pub(crate) fn run<S: Simd, const OPEN: bool>(s: S, batch: &Batch<'_, '_, Schedul
             let y = s.first_lane(&y.0[lane]);
             let blocks = packet.length.div_ceil(16);
             let vectors = vectors::<S>(packet);
-            // As few chunks as there can be, nearly of the same length; those before the last one have more than half of what is most.
-            let each = if vectors <= most(S::LANES) { vectors } else { vectors.div_ceil(vectors.div_ceil(most(S::LANES))) };
+            let each = if vectors <= most(S::LANES) { vectors } else { before_last(S::LANES, vectors) };
             // While the first chunk is being encrypted GHASH takes in the last one of the packet before.
             let mut powers = ending.powers::<S>();
             let mut earlier = ending.vectors;

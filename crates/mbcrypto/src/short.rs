@@ -16,7 +16,7 @@ use crate::x86::Schedule;
 const SHORT: usize = 3;
 
 /// How many packets from number `first` on can be done by [`run`]: whole groups, all of as many vectors, none of them empty or with
-/// an AAD of two blocks; all under one key, or under keys of the same length.
+/// an AAD of two blocks; all under one key, or, with four lanes, under keys of the same length.
 #[inline(always)]
 pub(crate) fn alike<S: Simd>(batch: &Batch<'_, '_, Schedule>, first: usize) -> usize {
     let Some(packets @ [packet, ..]) = batch.packets.get(first..) else { return 0 };
@@ -26,7 +26,7 @@ pub(crate) fn alike<S: Simd>(batch: &Batch<'_, '_, Schedule>, first: usize) -> u
     }
     let one_key = |other: &&Packet<'_, Schedule>| last_vector::<S>(other) == count && core::ptr::eq(other.schedule, packet.schedule);
     let mut alike = packets.iter().take_while(one_key).count();
-    if alike < S::LANES {
+    if alike < S::LANES && S::LANES == 4 {
         let rounds = packet.schedule.rounds();
         alike = packets.iter().take_while(|other| last_vector::<S>(other) == count && other.schedule.rounds() == rounds).count();
     }
@@ -43,7 +43,7 @@ fn last_vector<S: Simd>(packet: &Packet<'_, Schedule>) -> usize {
 #[inline(always)]
 pub(crate) fn run<S: Simd, const OPEN: bool>(s: S, batch: &Batch<'_, '_, Schedule>, range: Range<usize>, tags: &mut Tags) {
     let Some(packets @ [first, ..]) = batch.packets.get(range.clone()) else { return };
-    let same = S::LANES == 1 || packets.iter().all(|packet| core::ptr::eq(packet.schedule, first.schedule));
+    let same = S::LANES < 4 || packets.iter().all(|packet| core::ptr::eq(packet.schedule, first.schedule));
     match (last_vector::<S>(first), same) {
         (0, true) => groups::<S, OPEN, true, 1>(s, batch, range.start, packets, tags),
         (1, true) => groups::<S, OPEN, true, 2>(s, batch, range.start, packets, tags),

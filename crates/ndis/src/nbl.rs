@@ -26,6 +26,8 @@ pub struct NetBufferList {
     pub status: Status,
     /// Where the outermost IP header begins in `buffer`, in bytes: the length of the link header.
     pub l3_offset: u16,
+    /// The ordering group of its frames ([`Frame::order`]), carried along: the adapter puts it on every frame that it makes of the list.
+    pub order: u16,
     /// The frame's timestamp, carried along.
     pub timestamp: Time,
     /// The caller's mark, carried along.
@@ -40,15 +42,15 @@ impl NetBufferList {
         Self { buffer, l3_offset, ..Self::default() }
     }
 
-    /// A list from a frame of a link.
+    /// A list from a frame of a link; it belongs to no ordering group.
     pub fn from_frame(frame: Frame, l3_offset: u16) -> Self {
         Self { buffer: frame.buffer, l3_offset, timestamp: frame.timestamp, tag: frame.tag, ..Self::default() }
     }
 
-    /// Takes the first net buffer out as a frame for the wire, with the list's timestamp and tag.
+    /// Takes the first net buffer out as a frame for the wire, with the list's timestamp, tag and ordering group.
     #[inline]
     pub fn take_frame(&mut self) -> Frame {
-        Frame { buffer: core::mem::take(&mut self.buffer), timestamp: self.timestamp, tag: self.tag }
+        Frame { buffer: core::mem::take(&mut self.buffer), timestamp: self.timestamp, tag: self.tag, order: self.order }
     }
 
     /// All net buffers, in order.

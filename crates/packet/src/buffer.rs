@@ -250,6 +250,11 @@ impl BufferPool {
         buffer
     }
 
+    /// A free buffer of the class that one with this [capacity](Buffer::capacity) belongs to, if there is one.
+    pub fn spare(&mut self, capacity: usize) -> Option<Buffer> {
+        class_of(capacity).and_then(|class| self.free[class].pop())
+    }
+
     /// A copy of `bytes` with the usual room around it.
     pub fn copy_from(&mut self, bytes: &[u8]) -> Buffer {
         let mut buffer = self.take(bytes.len());
@@ -259,9 +264,7 @@ impl BufferPool {
 
     /// Takes a buffer back. One that fits no class, or that the pool has enough of, is freed.
     pub fn give(&mut self, buffer: Buffer) {
-        let capacity = buffer.capacity();
-        let class = CLASSES.iter().rposition(|&size| capacity >= size && capacity < size + 64 * 8);
-        if let Some(class) = class
+        if let Some(class) = class_of(buffer.capacity())
             && self.free[class].len() < KEEP[class]
         {
             self.free[class].push(buffer);
@@ -277,6 +280,11 @@ impl BufferPool {
     pub fn free(&self) -> usize {
         self.free.iter().map(Vec::len).sum()
     }
+}
+
+/// The class of buffers with this capacity: its size, and their colour.
+fn class_of(capacity: usize) -> Option<usize> {
+    CLASSES.iter().rposition(|&size| capacity >= size && capacity < size + 64 * 8)
 }
 
 #[cfg(test)]
@@ -340,6 +348,10 @@ mod tests {
         }
         assert_eq!(pool.allocated(), 5);
         assert_eq!(pool.free(), 5);
+        let (small, jumbo) = (pool.take(60).capacity(), pool.take(9000).capacity());
+        assert!(pool.spare(small).is_some_and(|buffer| buffer.capacity() < jumbo));
+        assert!(pool.spare(jumbo).is_none(), "the only one was taken");
+        assert!(pool.spare(small + 777).is_none(), "of no class");
     }
 
     #[test]

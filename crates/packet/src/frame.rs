@@ -56,10 +56,13 @@ pub struct Frame {
     pub timestamp: Time,
     /// The caller's mark: carried along from the frame that comes in to what leaves for it, and looked at by nobody on the way.
     pub tag: u64,
+    /// The ordering group that it belongs to, 0 if to none: given by the transport on the way out, where several lanes share an SA, so that whoever puts
+    /// frames on the wire knows which of them have to wait for their turn. Means nothing outside of the call that the frame comes from.
+    pub order: u16,
 }
 
 impl Frame {
-    /// A frame without timestamp and tag.
+    /// A frame without timestamp, tag and ordering group.
     pub fn new(buffer: Buffer) -> Self {
         Self { buffer, ..Self::default() }
     }
@@ -67,7 +70,7 @@ impl Frame {
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frame").field("buffer", &self.buffer).field("timestamp", &self.timestamp.0).field("tag", &self.tag).finish()
+        f.debug_struct("Frame").field("buffer", &self.buffer).field("timestamp", &self.timestamp.0).field("tag", &self.tag).field("order", &self.order).finish()
     }
 }
 

@@ -285,7 +285,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             });
         }
         let buffer = core::mem::take(&mut nbl.buffer);
-        let frame = Frame { buffer, timestamp: nbl.timestamp, tag: nbl.tag };
+        let frame = Frame { buffer, timestamp: nbl.timestamp, tag: nbl.tag, order: 0 };
         match verdict {
             Verdict::Delivered => {
                 let tally = if item.software { &counters.software } else { &counters.offloaded };

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use ipsec::{Provider, Scratch};
 use ndis::NblBatch;
-use packet::{EthernetFrame, EthernetKind, IpVersion, Medium, ParseError, ParsedIp};
+use packet::{EthernetFrame, EthernetKind, Frame, IpVersion, Medium, ParseError, ParsedIp};
+use wire_order::Outlet;
 
 use crate::event::AuditEvent;
 use crate::flows::Flows;
@@ -43,10 +44,12 @@ pub struct TransportLane<P: Provider> {
     pub(crate) swiftly_in: u64,
     /// Every packet goes the general way out.
     pub(crate) general_out: bool,
+    /// Turns on the wire, where lanes share SAs.
+    pub(crate) outlet: Option<Outlet<Frame>>,
 }
 
 impl<P: Provider> TransportLane<P> {
-    pub(crate) fn new(shared: Arc<Shared<P>>, counters: Arc<LaneCounters>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared<P>>, counters: Arc<LaneCounters>, sharing: bool) -> Self {
         let sad = shared.sad.register_lane();
         // The epoch first: a change in between is noticed with the next batch.
         let epoch = shared.epoch.load(Ordering::Acquire);
@@ -69,6 +72,7 @@ impl<P: Provider> TransportLane<P> {
             general_in: false,
             swiftly_in: 0,
             general_out: false,
+            outlet: sharing.then(Outlet::new),
         }
     }
 

@@ -88,6 +88,12 @@
 //! - **Nothing waits.** Lanes take policies by snapshot and SAs by a table of their own, and tell the control side by a list; per packet there is no
 //!   allocation and no system call. The replay window's lock is taken once for a run of packets of one SA, and an inbound SA belongs to one lane.
 //!
+//! # Workers
+//!
+//! Each worker has a lane. Where several send under the same SAs, [`Transport::share_lanes`] comes before the first of them: each takes numbers for all packets
+//! of an SA that it has in hand by one atomic addition, and [`TransportLane::transmit`] sees to it that they reach the wire in that order. An inbound SA should
+//! belong to one lane: any can have its packets, but only one at a time looks at its window.
+//!
 //! # Bundles
 //!
 //! An SA is a bundle of one association or two: ESP, AH, or AH over ESP, in transport or tunnel mode; each association has numbers, a replay window and
@@ -104,6 +110,7 @@
 //! | `offload` | the offload manager: which SAs the NIC has, what it is asked for, the reason why an SA is not there |
 //! | `lane` | [`TransportLane`]: what belongs to one worker |
 //! | `outbound`, `mark`, `locate` | the way out and what comes back from the NIC; what is noted of a packet under way; its headers found again |
+//! | `order` | [`TransportLane::transmit`]: what lanes that share SAs put on the wire, in the order of its numbers |
 //! | `plan`, `seal`, `traffic_flow` | stages of the way out: policy, numbers, headers, NIC or software; cryptography; dummies |
 //! | `swift_out`, `outfit`, `flows` | the same for packets such as nearly all are, in one pass; what goes around them, made once; policy by flow |
 //! | `inbound`, `look`, `open`, `decide`, `prove` | the way in and its stages: look-up and what the NIC says; software; replay, taking off, policy; proof of what the NIC opened |
@@ -131,6 +138,7 @@ mod look;
 mod mark;
 mod offload;
 mod open;
+mod order;
 mod outbound;
 mod outer;
 mod outfit;
@@ -155,6 +163,7 @@ pub use event::*;
 pub use inbound::InboundBatch;
 pub use lane::TransportLane;
 pub use offload::{OffloadCounts, OffloadReason};
+pub use order::LanesOpen;
 pub use parameters::*;
 pub use sa::SaError;
 pub use selector::*;

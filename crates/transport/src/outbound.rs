@@ -16,6 +16,7 @@ use crate::framing::{Framed, Numbers};
 use crate::lane::{CHUNK, TransportLane, as_announced, ip_at};
 use crate::locate::{inner, locate};
 use crate::mark::{Mark, Work};
+use crate::order::leading;
 use crate::plan::{Plans, Stage, flow};
 use crate::sa::Sa;
 use crate::seal::{Task, seal};
@@ -42,8 +43,8 @@ impl<P: Provider> TransportLane<P> {
         let mut dropped = false;
         loop {
             let mut at = batch.len();
-            let Self { shared, sad, snapshot, flows, counters, news, masked, general_out, .. } = self;
-            let mut stage = Stage { shared, counters: &counters.outbound, news, masked, pool: cx.pool, now: cx.now };
+            let Self { shared, sad, snapshot, flows, counters, news, masked, outlet, general_out, .. } = self;
+            let mut stage = Stage { shared, counters: &counters.outbound, news, masked, pool: cx.pool, now: cx.now, outlet: outlet.as_mut() };
             let guard = sad.enter();
             // A packet of two bundles with dummies brings two more.
             let most = if snapshot.dummies { CHUNK / 4 } else { CHUNK };
@@ -131,6 +132,8 @@ impl<P: Provider> TransportLane<P> {
                 } else if !not_running(nbl.status) {
                     self.end(cx, nbl, DropReason::Refused);
                 } else if self.backlog.len() < BACKLOG {
+                    // Nobody waits for it.
+                    nbl.order = 0;
                     self.backlog.push_back(nbl);
                 } else {
                     self.end(cx, nbl, DropReason::BacklogFull);
@@ -173,8 +176,10 @@ impl<P: Provider> TransportLane<P> {
 
     /// Makes lists that came back fit to be sent without the NIC's help: what it was to seal gets new numbers and is sealed here.
     fn reseal(&mut self, cx: &mut LaneContext<'_>, lists: &mut NblBatch) {
-        let Self { shared, sad, counters, news, masked, .. } = self;
-        let mut stage = Stage { shared, counters: &counters.outbound, news, masked, pool: cx.pool, now: cx.now };
+        let Self { shared, sad, counters, news, masked, outlet, .. } = self;
+        let shared = &**shared;
+        let nesting = outlet.is_some().then(|| shared.nesting.lock());
+        let mut stage = Stage { shared, counters: &counters.outbound, news, masked, pool: cx.pool, now: cx.now, outlet: outlet.as_mut() };
         let guard = sad.enter();
         for chunk in lists.chunks_mut(CHUNK) {
             let mut tasks = Retried { first: ArrayVec::new(), around: ArrayVec::new() };
@@ -196,6 +201,7 @@ impl<P: Provider> TransportLane<P> {
             }
         }
         drop(guard);
+        drop(nesting);
         self.drop_marked(cx, lists);
     }
 
@@ -299,14 +305,18 @@ impl<'a, P: Provider> Stage<'_, P> {
             let at = locate(nbl.buffer.as_slice(), ip, tunnel).ok_or(DropReason::Malformed)?;
             ip = inner(nbl.buffer.as_slice(), tunnel, at).ok_or(DropReason::Malformed)?;
             let numbers = self.renumber(handle, tunnel)?;
+            nbl.order = self.turn(tunnel, leading(tunnel, numbers), 1);
             write_numbers(nbl, at, numbers);
-            tasks.around.push(Task { place, sa: tunnel, numbers, at, nic: false });
+            tasks.around.push(Task { place, sa: tunnel, numbers, at, nic: false, order: nbl.order });
         }
         if !mark.hybrid {
             let at = locate(nbl.buffer.as_slice(), ip, sa).ok_or(DropReason::Malformed)?;
             let numbers = self.renumber(handle, sa)?;
+            if tunnel.is_none() {
+                nbl.order = self.turn(sa, leading(sa, numbers), 1);
+            }
             write_numbers(nbl, at, numbers);
-            tasks.first.push(Task { place, sa, numbers, at, nic: false });
+            tasks.first.push(Task { place, sa, numbers, at, nic: false, order: nbl.order });
         }
         Ok(())
     }

@@ -4,14 +4,16 @@ use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
 use ipsec::Provider;
 use ndis::{HeaderTransmit, NblBatch, NetBufferList, OffloadHandle, Operation};
-use packet::{BufferPool, ParsedIp, Time};
+use packet::{BufferPool, Frame, ParsedIp, Time};
 use sa_table::{Guard, Handle};
+use wire_order::Outlet;
 
 use crate::association::Association;
 use crate::framing::{Framed, Numbers, Room, Shape, encapsulate};
 use crate::lane::{CHUNK, as_announced, ip_at};
 use crate::lifetime::Life;
 use crate::mark::{Mark, Work, mark_dropped};
+use crate::order::leading;
 use crate::sa::Sa;
 use crate::seal::{Task, seal};
 use crate::selector::Flow;
@@ -57,6 +59,8 @@ pub(crate) struct Stage<'a, P: Provider> {
     pub(crate) masked: &'a mut Vec<u8>,
     pub(crate) pool: &'a mut BufferPool,
     pub(crate) now: Time,
+    /// Turns on the wire, where lanes share SAs.
+    pub(crate) outlet: Option<&'a mut Outlet<Frame>>,
 }
 
 impl<'a, P: Provider> Stage<'_, P> {
@@ -96,7 +100,7 @@ impl<'a, P: Provider> Stage<'_, P> {
         // Before it gets a number: a packet that cannot be protected spends none, and counts for no lifetime.
         let refused = match Room::measure(shape, sa.outer.as_ref(), &sa.layout) {
             Ok(room) => {
-                let task = Task { place, sa, numbers: Numbers::default(), at: Framed::default(), nic: false };
+                let task = Task { place, sa, numbers: Numbers::default(), at: Framed::default(), nic: false, order: 0 };
                 let plan = Plan { task, handle, room, covered, tunnelled: sa.inside.is_some(), dummy: false };
                 if plan.tunnelled { self.plan_both(guard, nbl, plan, plans) } else { self.plan_one(nbl, plan, plans) }
             }
@@ -143,7 +147,7 @@ impl<'a, P: Provider> Stage<'_, P> {
         let handle = tunnel.handle;
         let Some(tunnel) = guard.get(handle).filter(|tunnel| tunnel.outer.is_some()) else { return Err(DropReason::NoSa) };
         let around = Room::measure(room.shape_afterwards(), tunnel.outer.as_ref(), &tunnel.layout)?;
-        let task = Task { place, sa: tunnel, numbers: Numbers::default(), at: Framed::default(), nic: false };
+        let task = Task { place, sa: tunnel, numbers: Numbers::default(), at: Framed::default(), nic: false, order: 0 };
         let around = Plan { task, handle, room: around, covered: true, tunnelled: false, dummy: false };
         if !room.fits(Some(&around.room), &nbl.buffer) {
             self.more_room(nbl, &plan, Some(&around))?;
@@ -179,10 +183,14 @@ impl<'a, P: Provider> Stage<'_, P> {
             around.retain(|plan| !Mark::read(&batch[plan.task.place]).is_dropped() && self.admit(plan, batch));
             release_dropped(first, batch);
         }
+        let shared = self.shared;
+        // A lane that is quicker with the one bundle is so with the other.
+        let nesting = (!around.is_empty() && self.outlet.is_some()).then(|| shared.nesting.lock());
         self.take(first, batch);
         if !around.is_empty() {
             release_dropped(around, batch);
             self.take(around, batch);
+            drop(nesting);
             release_dropped(first, batch);
             put_in_order(first, around);
             account(around);
@@ -221,6 +229,7 @@ impl<'a, P: Provider> Stage<'_, P> {
             let run = &mut list[at..at + run];
             at += run.len();
             let mut numbered = run.len();
+            let numbering = self.numbering(sa);
             if let Some(half) = &sa.esp {
                 numbered = numbered.min(take_run(&half.association, run, |numbers| &mut numbers.esp));
             }
@@ -229,7 +238,11 @@ impl<'a, P: Provider> Stage<'_, P> {
                 let run = &mut run[..numbered];
                 numbered = numbered.min(take_run(&half.association, run, |numbers| &mut numbers.ah));
             }
+            drop(numbering);
             let (carried, left) = run.split_at_mut(numbered);
+            if self.outlet.is_some() {
+                self.turns(sa, carried);
+            }
             if let Some(last) = carried.last() {
                 self.watch(handle, sa, last.task.numbers);
             }
@@ -253,9 +266,19 @@ impl<'a, P: Provider> Stage<'_, P> {
         }
     }
 
+    /// Notes the turns of packets that have just got numbers.
+    #[cold]
+    fn turns(&mut self, sa: &Sa<P>, carried: &mut [Plan<'a, P>]) {
+        // A packet that a tunnel goes around is kept in order by that.
+        for plan in carried.iter_mut().filter(|plan| !plan.tunnelled) {
+            plan.task.order = self.turn(sa, leading(sa, plan.task.numbers), 1);
+        }
+    }
+
     /// New numbers for a packet that the NIC has given back; its old ones are spent (OV2-SEND-7).
     pub(crate) fn renumber(&mut self, handle: Handle, sa: &Sa<P>) -> Result<Numbers, DropReason> {
         let mut numbers = Numbers::default();
+        let numbering = self.numbering(sa);
         for association in sa.associations() {
             let Some(Ok(number)) = association.counter().map(|counter| counter.take(1)) else {
                 self.exhausted(handle, sa);
@@ -266,6 +289,7 @@ impl<'a, P: Provider> Stage<'_, P> {
                 Operation::Ah => numbers.ah = number,
             }
         }
+        drop(numbering);
         self.watch(handle, sa, numbers);
         if sa.must_renew(numbers, true) {
             self.news.push(LaneNews::Renew(handle));
@@ -430,9 +454,11 @@ fn put_in_order<'a, P: Provider>(first: &mut [Plan<'a, P>], around: &mut [Plan<'
         }
         let mut tasks: ArrayVec<&mut Task<'a, P>, { 2 * CHUNK }> =
             first.iter_mut().chain(around.iter_mut()).filter(|plan| plan.handle == handle).map(|plan| &mut plan.task).collect();
-        let numbers: ArrayVec<Numbers, { 2 * CHUNK }> = tasks.iter().map(|task| task.numbers).collect();
+        let mut numbers: ArrayVec<(Numbers, u16), { 2 * CHUNK }> = tasks.iter().map(|task| (task.numbers, task.order)).collect();
+        // Between the two lists another lane may have taken some, but what came second is behind what came first.
+        numbers.sort_unstable_by_key(|(numbers, _)| (numbers.ah, numbers.esp));
         tasks.sort_unstable_by_key(|task| task.place);
-        tasks.into_iter().zip(numbers).for_each(|(task, numbers)| task.numbers = numbers);
+        tasks.into_iter().zip(numbers).for_each(|(task, (numbers, order))| (task.numbers, task.order) = (numbers, order));
     }
 }
 
@@ -450,6 +476,7 @@ fn put_around<P: Provider>(plan: &mut Plan<'_, P>, nbl: &mut NetBufferList) -> b
     let (sa, l3) = (plan.task.sa, usize::from(nbl.l3_offset));
     match encapsulate(&mut nbl.buffer, l3, sa.outer.as_ref(), &sa.layout, &plan.room, plan.task.numbers, plan.dummy) {
         Ok(at) => {
+            nbl.order = plan.task.order;
             plan.task.at = at;
             true
         }

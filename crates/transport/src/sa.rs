@@ -1,7 +1,7 @@
 //! SA bundles as the transport holds them: parameters, cryptographic halves, numbers, lifetime, and whether the NIC has them.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrayvec::ArrayVec;
 use ipsec::{AhParameters, AhSa, Authentication, Encryption, EspParameters, EspSa, Provider, ReplayWindow};
@@ -14,6 +14,7 @@ use crate::association::Association;
 use crate::bundle::{HighHalves, Nesting, bundle, udp_esp_type};
 use crate::framing::{AhLayout, EspLayout, Layout, Numbers};
 use crate::lifetime::Lifetime;
+use crate::order::Order;
 use crate::outer::OuterHeader;
 use crate::outfit::Outfit;
 use crate::parameters::{AssociationParameters, Mode, OffloadPolicy, SaParameters};
@@ -105,6 +106,8 @@ pub(crate) struct Sa<P: Provider> {
     /// Live bundles that have it for their tunnel, and those of them that are in UDP.
     around: AtomicU32,
     around_udp: AtomicU32,
+    /// Outbound: where its packets are on the wire; once lanes share it.
+    order: OnceLock<Box<Order>>,
     selectors: Box<[Selector]>,
     parameters: SaParameters,
 }
@@ -136,6 +139,7 @@ impl<P: Provider> Sa<P> {
             surrounded: AtomicBool::new(false),
             around: AtomicU32::new(0),
             around_udp: AtomicU32::new(0),
+            order: OnceLock::new(),
             selectors: selectors(&parameters)?,
             parameters,
         })
@@ -260,6 +264,21 @@ impl<P: Provider> Sa<P> {
     /// Highest number used or verified under its first association; 0 before the first.
     pub(crate) fn sequence(&self) -> u64 {
         self.association(self.parameters.associations[0].operation).map_or(0, Association::sequence)
+    }
+
+    /// What keeps its packets in order on the wire.
+    #[inline]
+    pub(crate) fn order(&self) -> &Order {
+        // As a rule it is there; an SA that was added just when lanes were about to be shared has not sent anything.
+        self.order.get_or_init(|| {
+            let first = self.parameters.associations.iter().find(|association| association.operation == self.first());
+            Box::new(Order::new(first.map_or(0, |first| u64::from(first.sequence_number_high) << 32 | u64::from(first.sequence_number))))
+        })
+    }
+
+    /// Lanes are about to share it: the order begins with the next number.
+    pub(crate) fn begin_order(&self) {
+        self.order.get_or_init(|| Box::new(Order::new(self.association(self.first()).map_or(0, Association::sequence))));
     }
 
     /// The request that offloads it, with copies of its keys.

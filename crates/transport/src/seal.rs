@@ -20,6 +20,8 @@ pub(crate) struct Task<'a, P: Provider> {
     pub(crate) at: Framed,
     /// The NIC does it.
     pub(crate) nic: bool,
+    /// The packet's ordering group, if nothing goes around this.
+    pub(crate) order: u16,
 }
 
 /// Seals what the NIC does not, at most a chunk of it; `tasks` are in the order of their places. What cannot be sealed is marked as dropped.

@@ -34,6 +34,8 @@ struct Run<'a, P: Provider> {
     first: u64,
     /// The NIC's handle, if it does the cryptography.
     nic: Option<OffloadHandle>,
+    /// Its ordering group on the wire.
+    order: u16,
 }
 
 /// How far the swift way went.
@@ -134,6 +136,7 @@ impl<'a, P: Provider> Stage<'_, P> {
         // Other lanes may have brought the run across a wrap after all. Then it is done in software.
         let whole = !association.extended || (first ^ last) >> 32 == 0;
         run.first = first;
+        run.order = self.turn(sa, first, packets as u32);
         run.nic = self.offered(handle, sa, numbers(first)).filter(|_| whole);
         if run.nic.is_some() {
             sa.handed_over(numbers(last));
@@ -214,7 +217,7 @@ impl<'a, P: Provider> Known<'_, 'a, P> {
             if packets == first {
                 break;
             }
-            runs.push(Run { handle, sa, outfit, packets: packets - first, bytes, first: 0, nic: None });
+            runs.push(Run { handle, sa, outfit, packets: packets - first, bytes, first: 0, nic: None, order: 0 });
         }
         packets
     }
@@ -286,13 +289,13 @@ fn read_packet<const L3: usize>(nbl: &NetBufferList) -> Option<(Plain, Headers<'
 /// headers, so that there is nothing to decide in it.
 #[inline(never)]
 fn frame<const L3: usize, const FORM: u8, P: Provider>(run: &Run<'_, P>, lists: &mut [NetBufferList], plain: &[Plain]) -> bool {
-    let &Run { handle, outfit, first, nic, .. } = run;
+    let &Run { handle, outfit, first, nic, order, .. } = run;
     let work = if nic.is_some() { Work::Offload } else { Work::Software };
     let tunnel_esp_offset = outfit.esp_offset(Plain::default());
     let mut dropped = false;
     for ((nbl, &plain), number) in lists.iter_mut().zip(plain).zip(first..) {
         Mark { work, sa: Some(handle), ..Mark::clear(plain.length as usize) }.write(nbl);
-        nbl.l3_offset = L3 as u16;
+        (nbl.l3_offset, nbl.order) = (L3 as u16, order);
         if let Some((next_header, pad_length)) = outfit.put::<L3, FORM>(&mut nbl.buffer, plain, number) {
             if nic.is_some() {
                 let esp_offset = if FORM == OWN_HEADER { outfit.esp_offset(plain) } else { tunnel_esp_offset };
@@ -381,9 +384,9 @@ mod tests {
     /// How far packets go, and how many odd ones follow.
     fn went(lane: &mut TransportLane<Crypto>, to: &[u8]) -> (Went, usize) {
         let mut lists = lists(to);
-        let TransportLane { shared, sad, snapshot, flows, counters, news, masked, .. } = lane;
+        let TransportLane { shared, sad, snapshot, flows, counters, news, masked, outlet, .. } = lane;
         let mut pool = BufferPool::new();
-        let mut stage = Stage { shared, counters: &counters.outbound, news, masked, pool: &mut pool, now: Time::ZERO };
+        let mut stage = Stage { shared, counters: &counters.outbound, news, masked, pool: &mut pool, now: Time::ZERO, outlet: outlet.as_mut() };
         let guard = sad.enter();
         let mut known = Known { spd: &snapshot.spd, flows, guard: &guard };
         let went = stage.swift(&mut known, &mut lists);

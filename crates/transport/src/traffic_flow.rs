@@ -58,7 +58,7 @@ impl<'a, P: Provider> Stage<'_, P> {
         let mark = Mark { work: Work::Software, sa: Some(handle), dummy: true, ..Mark::clear(shape.length) };
         mark.write(&mut nbl);
         let covered = sa.outer.is_some() || self.shared.capabilities.cover(&parsed);
-        let task = Task { place, sa, numbers: Numbers::default(), at: Framed::default(), nic: false };
+        let task = Task { place, sa, numbers: Numbers::default(), at: Framed::default(), nic: false, order: 0 };
         let plan = Plan { task, handle, room, covered, tunnelled: sa.inside.is_some(), dummy: true };
         let planned = if plan.tunnelled { self.plan_both(guard, &mut nbl, plan, plans) } else { self.plan_one(&mut nbl, plan, plans) };
         if planned.is_err() {

@@ -2,7 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrayvec::ArrayVec;
@@ -15,6 +15,7 @@ use crate::event::{AuditEvent, SaEvent, SaEventKind};
 use crate::lane::TransportLane;
 use crate::lifetime::Life;
 use crate::offload::{OffloadCounts, OffloadManager, OffloadReason, PacketCapabilities};
+use crate::order::{LanesOpen, Nesting};
 use crate::parameters::{Mode, SaParameters};
 use crate::sa::{Identity, Sa, SaError, Tunnel, keys};
 use crate::selector::Selector;
@@ -78,6 +79,9 @@ pub(crate) struct Shared<P: Provider> {
     pub(crate) capabilities: Arc<PacketCapabilities>,
     manager: Mutex<OffloadManager<P>>,
     lanes: Mutex<Vec<Arc<LaneCounters>>>,
+    /// Whether lanes share SAs, and keep the order of their packets.
+    sharing: AtomicBool,
+    pub(crate) nesting: Nesting,
     news: Mutex<Vec<LaneNews>>,
     events: Mutex<VecDeque<SaEvent>>,
     audit: Mutex<VecDeque<AuditEvent>>,
@@ -330,6 +334,8 @@ impl<P: Provider> Transport<P> {
                 manager: Mutex::new(OffloadManager::new(sad, Arc::clone(&capabilities))),
                 capabilities,
                 lanes: Mutex::default(),
+                sharing: AtomicBool::new(false),
+                nesting: Nesting::default(),
                 news: Mutex::default(),
                 events: Mutex::default(),
                 // All of it now: an attacker's packets must not make it grow.
@@ -341,8 +347,35 @@ impl<P: Provider> Transport<P> {
     /// Opens a lane: the data side of one worker.
     pub fn open_lane(&self) -> TransportLane<P> {
         let counters = Arc::new(LaneCounters::default());
-        lock(&self.shared.lanes).push(Arc::clone(&counters));
-        TransportLane::new(Arc::clone(&self.shared), counters)
+        let sharing = {
+            let mut lanes = lock(&self.shared.lanes);
+            lanes.push(Arc::clone(&counters));
+            self.shared.sharing.load(Ordering::Acquire)
+        };
+        TransportLane::new(Arc::clone(&self.shared), counters, sharing)
+    }
+
+    /// Says that several lanes will send under the same SAs: lanes that are opened from now on keep the order of their packets, if their callers put them on the
+    /// wire by [`TransportLane::transmit`].
+    ///
+    /// # Errors
+    /// [`LanesOpen`]: there is a lane already.
+    pub fn share_lanes(&self) -> Result<(), LanesOpen> {
+        let lanes = lock(&self.shared.lanes);
+        if self.shared.sharing.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        if lanes.iter().any(|counters| Arc::strong_count(counters) > 1) {
+            return Err(LanesOpen);
+        }
+        // What has been sent so far is on the wire.
+        self.shared.sad.for_each(|_, sa| {
+            if sa.outbound {
+                sa.begin_order();
+            }
+        });
+        self.shared.sharing.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// Adds an SA, and offers it to the NIC. An outbound SA carries nothing until a policy names it.
@@ -353,6 +386,9 @@ impl<P: Provider> Transport<P> {
         let shared = &*self.shared;
         let inside = parameters.inside.as_deref().and_then(|name| shared.tunnel(parameters.direction, name));
         let sa = Sa::new(&shared.provider, parameters, inside, now)?;
+        if sa.outbound && shared.sharing.load(Ordering::Acquire) {
+            sa.order();
+        }
         let (identity, footprint, destination) = (Identity::of(sa.parameters()), Footprint::of(&sa), sa.parameters().destination);
         let inbound = !sa.outbound;
         let keys = if inbound { keys(sa.parameters()) } else { ArrayVec::new() };
@@ -430,6 +466,11 @@ impl<P: Provider> Transport<P> {
             }
         });
         list
+    }
+
+    /// UDP ports besides 4500 that inbound SAs have for their ESP: what received packets are spread over lanes by.
+    pub fn udp_esp_ports(&self) -> Vec<u16> {
+        lock(&self.shared.policies).udp_ports.keys().copied().collect()
     }
 
     /// Packets that went out, summed over lanes.

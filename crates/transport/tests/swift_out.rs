@@ -198,7 +198,11 @@ impl Side {
         seen.extend(events);
         let status = |sa: &transport::SaStatus| format!("{} {:?} {} {} {}", sa.name, sa.associations, sa.packets, sa.bytes, sa.offload);
         seen.extend(host.transport.sas().iter().map(status));
-        seen.push(format!("{:?} {:?}", host.nic.take_seen(), host.transport.offload_counts()));
+        // What is asked of the NIC on account of one batch has no order among SAs.
+        let mut requests: Vec<_> = host.nic.take_seen().iter().map(|request| format!("{request:?}")).collect();
+        requests.sort();
+        seen.extend(requests);
+        seen.push(format!("{:?}", host.transport.offload_counts()));
         seen
     }
 }

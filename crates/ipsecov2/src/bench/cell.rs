@@ -236,7 +236,7 @@ impl WaySet {
                 }
                 self.nics.push(nic);
             } else {
-                let host = Whole::new(plan, matches!(table, Table::Outbound | Table::Inbound))?;
+                let host = Whole::new(plan, matches!(table, Table::Outbound | Table::Inbound), workers > 1 && operation == Operation::Seal)?;
                 for worker in 0..workers {
                     ways.push(match operation {
                         Operation::Seal => Box::new(host.sender(Arc::clone(&plain), self.cell.picker(operation, worker), batch)?),

@@ -11,15 +11,13 @@ use ndis::{
 };
 use nic::{NicDriver, NicParameters, SoftwareEngine};
 use packet::{BufferPool, Frame, FrameBatch, Medium, Time};
-use transport::{
-    AssociationParameters, InboundBatch, Limits, Mode, OffloadPolicy, OffloadReason, SaParameters, Selector, TrafficFlow, TransportLane, WayCounts,
-};
+use transport::{AssociationParameters, InboundBatch, Limits, Mode, OffloadPolicy, OffloadReason, SaParameters, Selector, TrafficFlow, WayCounts};
 
 use super::packets::{ENDS, LINK, Picker, Template, address, destination, spi};
 use super::provider::SaSet;
 use super::suite::{Keys, contract_authentication, contract_encryption, icv_length};
 use super::{BenchError, Clock, Way};
-use crate::host::{ADAPTER, Host, HostConfig};
+use crate::host::{ADAPTER, HostConfig, HostControl, HostLane};
 
 /// SAs of one direction, as a NIC or a host is to have them.
 #[derive(Clone, Copy)]
@@ -264,14 +262,15 @@ impl Way for NicReceive {
 
 /// A host of which every worker has a lane.
 pub(super) struct Whole {
-    host: Host,
+    host: HostControl,
     plan: SaPlan,
     offload: bool,
+    shared: bool,
 }
 
 impl Whole {
-    /// A host with the SAs, which its NIC has, too, if `offload`.
-    pub(super) fn new(plan: SaPlan, offload: bool) -> Result<Self, BenchError> {
+    /// A host with the SAs, which its NIC has, too, if `offload`; `shared`: several workers send under them.
+    pub(super) fn new(plan: SaPlan, offload: bool, shared: bool) -> Result<Self, BenchError> {
         let config = HostConfig {
             medium: Medium::Ethernet,
             crypto: plan.crypto,
@@ -280,35 +279,37 @@ impl Whole {
             mtu: plan.mtu(),
             ..HostConfig::default()
         };
-        let mut host = Host::new(&config)?;
+        let host = HostControl::new(&config)?;
+        if shared {
+            host.share_lanes()?;
+        }
         if !offload {
             let status = host.operator().set_parameters(OffloadParameters::ipsec_v2_setting(IpsecSetting::Disabled));
             if status != Status::SUCCESS {
                 return Err(BenchError::NicRefuses(status));
             }
-            host.service(Time::ZERO, &mut FrameBatch::new());
+            host.service(Time::ZERO);
         }
         for number in 0..plan.count {
             host.add_sa(plan.parameters(number), Time::ZERO)?;
         }
-        host.service(Time::ZERO, &mut FrameBatch::new());
+        host.service(Time::ZERO);
         if let Some(sa) = host.transport().sas().into_iter().find(|sa| (sa.offload == OffloadReason::Offloaded) != offload) {
             return Err(BenchError::Offload { wanted: offload, reason: sa.offload.to_string() });
         }
-        Ok(Self { host, plan, offload })
+        Ok(Self { host, plan, offload, shared })
     }
 
     /// A worker's way of plain packets to the wire.
     pub(super) fn sender(&self, template: Arc<Template>, picker: Picker, batch: usize) -> Result<Outbound, BenchError> {
-        let (lane, path) = (self.host.transport().open_lane(), self.host.stack().open_datapath(ADAPTER)?);
-        Ok(Outbound { lane, path, pool: BufferPool::new(), template, picker, size: batch, frames: FrameBatch::new(), wire: FrameBatch::new() })
+        let (frames, wire, sent) = (FrameBatch::new(), FrameBatch::new(), FrameBatch::new());
+        Ok(Outbound { lane: self.host.open_lane()?, template, picker, size: batch, shared: self.shared, frames, wire, sent })
     }
 
     /// A worker's way of packets from the wire to plain ones.
     pub(super) fn receiver(&self, sender: Sender, batch: usize) -> Result<Inbound, BenchError> {
-        let (lane, path) = (self.host.transport().open_lane(), self.host.stack().open_datapath(ADAPTER)?);
-        let (frames, up, out) = (FrameBatch::new(), NblBatch::new(), InboundBatch::default());
-        Ok(Inbound { lane, path, pool: BufferPool::new(), sender, size: batch, frames, up, out })
+        let (frames, out) = (FrameBatch::new(), InboundBatch::default());
+        Ok(Inbound { lane: self.host.open_lane()?, sender, size: batch, frames, out })
     }
 
     /// Checks that every packet was protected, or opened, by whom it should.
@@ -325,29 +326,34 @@ impl Whole {
 
 /// The whole way out: policy, SA, numbers, headers, stack and NIC; or, without offload, cryptography by the transport.
 pub(super) struct Outbound {
-    lane: TransportLane<Crypto>,
-    path: Datapath,
-    pool: BufferPool,
+    lane: HostLane,
     template: Arc<Template>,
     picker: Picker,
     size: usize,
+    /// Other workers send under the same SAs.
+    shared: bool,
     frames: FrameBatch,
     wire: FrameBatch,
+    sent: FrameBatch,
 }
 
 impl Way for Outbound {
     fn batch(&mut self, clock: &Clock) -> Result<Duration, BenchError> {
-        let Self { lane, path, pool, template, picker, size, frames, wire } = self;
+        let Self { lane, template, picker, size, shared, frames, wire, sent } = self;
         for _ in 0..*size {
-            let mut buffer = pool.take(template.frame.len());
+            let mut buffer = lane.pool().take(template.frame.len());
             template.fill_plain(buffer.as_mut_slice(), picker.pick().1)?;
             frames.push(Frame::new(buffer));
         }
-        let mut cx = LaneContext { now: Time::ZERO, pool };
-        let time = clock.time(|| lane.outbound(&mut cx, frames, path, wire));
-        BenchError::unless_all(*size, wire.len())?;
-        for frame in wire.drain(..) {
-            pool.give(frame.buffer);
+        let time = clock.time(|| {
+            lane.send(Time::ZERO, frames, wire);
+            // What is sent once, as nearly always, is not moved.
+            lane.transmit(wire, |_, frames| if sent.is_empty() { core::mem::swap(sent, frames) } else { sent.append(frames) });
+        });
+        // Some of them may be sent by another worker, whose turn comes before, and with some of its own.
+        BenchError::unless_all(*size, if *shared { *size } else { sent.len() })?;
+        for frame in sent.drain(..) {
+            lane.pool().give(frame.buffer);
         }
         Ok(time)
     }
@@ -355,32 +361,25 @@ impl Way for Outbound {
 
 /// The whole way in: NIC and stack, or cryptography by the transport; replay, headers off, policy.
 pub(super) struct Inbound {
-    lane: TransportLane<Crypto>,
-    path: Datapath,
-    pool: BufferPool,
+    lane: HostLane,
     sender: Sender,
     size: usize,
     frames: FrameBatch,
-    up: NblBatch,
     out: InboundBatch,
 }
 
 impl Way for Inbound {
     fn batch(&mut self, clock: &Clock) -> Result<Duration, BenchError> {
-        let Self { lane, path, pool, sender, size, frames, up, out } = self;
+        let Self { lane, sender, size, frames, out } = self;
         for _ in 0..*size {
-            frames.push(Frame::new(pool.take(sender.template.frame.len())));
+            frames.push(Frame::new(lane.pool().take(sender.template.frame.len())));
         }
         sender.fill(frames)?;
-        let mut cx = LaneContext { now: Time::ZERO, pool };
         let mut lost = 0;
-        let time = clock.time(|| {
-            lost = path.receive(&mut cx, frames, up);
-            lane.inbound(&mut cx, up, out);
-        });
+        let time = clock.time(|| lost = lane.receive(Time::ZERO, frames, out));
         BenchError::unless_all(*size, out.delivered.len().saturating_sub(lost))?;
         for frame in out.delivered.drain(..) {
-            pool.give(frame.buffer);
+            lane.pool().give(frame.buffer);
         }
         Ok(time)
     }

@@ -59,6 +59,9 @@ pub(super) struct Arguments {
     /// Runs the capture through so many times, for a longer measurement.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     repeat: u32,
+    /// Threads that do each host's work: a flow's packets are one's, received packets of an SA, too. With 1 the program does it itself.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    workers: u8,
     /// Shows requests and statuses at both adapters, on standard error.
     #[arg(long)]
     trace: bool,
@@ -92,6 +95,7 @@ pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> 
     let options = Options {
         crypto,
         repeat: arguments.repeat,
+        workers: usize::from(arguments.workers),
         wire: arguments.wire.as_ref().map(|path| WireFile { path: path.clone(), secrets: arguments.decryption_secrets }),
         trace: arguments.trace.then(|| Side::BOTH.map(|side| Arc::new(Lines(side.name())) as Arc<dyn TraceSink>)),
     };

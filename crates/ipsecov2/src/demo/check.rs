@@ -12,6 +12,7 @@ use transport::{Mode, SaParameters};
 use super::plan::{self, Connection};
 use super::traffic::{Packet, Side, Traffic};
 use super::windows::Windows;
+use crate::workers::Spread;
 
 /// How many failures of one check are told in words.
 const TOLD: usize = 5;
@@ -22,7 +23,7 @@ const ESP_HEADER: usize = 8;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
-    /// Every packet arrived exactly once, bit-identical, in order. (In a batch of which the NIC gave some back, the others may have overtaken these.)
+    /// Every packet arrived exactly once, bit-identical, in order; with several workers in the order of its flow. (In a batch of which the NIC gave some back, the others may have overtaken these.)
     Delivery,
     /// Nothing of a protected packet can be read on the wire: its IPsec headers are those of its SA, and there is no clear text behind them. (What an SA
     /// file leaves unencrypted is not searched.)
@@ -108,6 +109,14 @@ struct Look<'a> {
     hidden_wrap: bool,
 }
 
+/// Packets that come out in order at a host, protected or bypassed.
+#[derive(Default)]
+struct Expected {
+    queue: VecDeque<u64>,
+    /// What others overtook, and which was the last to do so.
+    overtaken: HashMap<u64, u64>,
+}
+
 /// Whoever looks at everything. Packets are named by their tag: their number among all that are sent.
 pub(super) struct Checker<'a> {
     traffic: &'a Traffic,
@@ -118,10 +127,10 @@ pub(super) struct Checker<'a> {
     /// By sender, operation (51 or 50) and SPI.
     numbers: HashMap<(Side, u8, u32), Numbers>,
     ivs: HashSet<(Side, u32, Vec<u8>)>,
-    /// What is to come out at each host: protected, bypassed.
-    expected: [[VecDeque<u64>; 2]; 2],
-    /// What others overtook, and which was the last to do so.
-    overtaken: [[HashMap<u64, u64>; 2]; 2],
+    /// The order that each packet is in: with several workers that of its flow, else one for all.
+    order_of: Vec<u64>,
+    /// What is to come out at each host, by order.
+    expected: [HashMap<(bool, u64), Expected>; 2],
     /// Packets that may overtake one another.
     loose: Range<u64>,
     sent: u64,
@@ -160,8 +169,8 @@ impl<'a> Checker<'a> {
             windows,
             numbers,
             ivs: HashSet::new(),
+            order_of: vec![0; traffic.packets.len()],
             expected: Default::default(),
-            overtaken: Default::default(),
             loose: 0..0,
             sent: 0,
             delivered: 0,
@@ -173,6 +182,17 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Hosts have several workers: flows keep their order, and no more than that.
+    pub(super) fn by_flows(&mut self) {
+        let medium = self.traffic.medium;
+        self.order_of = self.traffic.packets.iter().map(|packet| Spread::flow_of(medium, &packet.bytes)).collect();
+    }
+
+    /// The order that a packet is in.
+    fn order(&self, tag: u64) -> u64 {
+        self.order_of.get((tag % self.order_of.len().max(1) as u64) as usize).copied().unwrap_or_default()
+    }
+
     /// The packet of a tag; `None` if no packet has it.
     fn packet(&self, tag: u64) -> Option<&'a Packet> {
         self.traffic.packets.get(usize::try_from(tag).ok()? % self.traffic.packets.len())
@@ -181,7 +201,8 @@ impl<'a> Checker<'a> {
     /// A packet is handed to its sender.
     pub(super) fn sent(&mut self, tag: u64) {
         let Some(packet) = self.packet(tag) else { return };
-        self.expected[packet.from.other() as usize][usize::from(packet.ip.is_none())].push_back(tag);
+        let order = (packet.ip.is_none(), self.order(tag));
+        self.expected[packet.from.other() as usize].entry(order).or_default().queue.push_back(tag);
         self.sent += 1;
     }
 
@@ -288,8 +309,8 @@ impl<'a> Checker<'a> {
 
     fn arrived(&mut self, at: Side, clear: bool, tag: u64, frame: &[u8]) {
         let number = tag + 1;
-        let queue = &mut self.expected[at as usize][usize::from(clear)];
-        let overtaken = &mut self.overtaken[at as usize][usize::from(clear)];
+        let order = (clear, self.order(tag));
+        let Expected { queue, overtaken } = self.expected[at as usize].entry(order).or_default();
         if let Some(place) = queue.iter().position(|&expected| expected == tag) {
             overtaken.extend(queue.drain(..place).map(|early| (early, tag)));
             queue.pop_front();
@@ -328,7 +349,8 @@ impl<'a> Checker<'a> {
 
     /// The run is over.
     pub(super) fn finish(mut self) -> Vec<CheckResult> {
-        let mut missing: Vec<u64> = self.expected.iter().flatten().flatten().chain(self.overtaken.iter().flatten().flat_map(HashMap::keys)).copied().collect();
+        let mut missing: Vec<u64> =
+            self.expected.iter().flat_map(HashMap::values).flat_map(|expected| expected.queue.iter().chain(expected.overtaken.keys())).copied().collect();
         missing.sort_unstable();
         for tag in missing {
             self.failures.note(Check::Delivery, || format!("packet {} did not arrive", tag + 1));

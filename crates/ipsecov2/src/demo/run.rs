@@ -38,6 +38,8 @@ pub struct Options {
     pub crypto: Crypto,
     /// How often the traffic is run through, at least once.
     pub repeat: u32,
+    /// Workers of each host.
+    pub workers: usize,
     /// Writes the wire.
     pub wire: Option<WireFile>,
     /// Where requests and statuses at the adapters of a and b are shown.
@@ -47,7 +49,7 @@ pub struct Options {
 impl Default for Options {
     /// The traffic once, and nothing written.
     fn default() -> Self {
-        Self { crypto: Crypto::default(), repeat: 1, wire: None, trace: None }
+        Self { crypto: Crypto::default(), repeat: 1, workers: 1, wire: None, trace: None }
     }
 }
 
@@ -269,6 +271,7 @@ impl<'a> Run<'a> {
                 registry: Arc::clone(&registries[side as usize]) as Arc<dyn Registry>,
                 mtu: u32::try_from(longest).unwrap_or(u32::MAX).max(1500),
                 filters,
+                workers: options.workers,
                 reserved_spis: connections.iter().any(|connection| connection.first().is_some_and(|(_, sa)| sa.allow_reserved_spi)),
                 ..HostConfig::default()
             })
@@ -297,6 +300,10 @@ impl<'a> Run<'a> {
         let times = || traffic.packets.iter().map(|packet| packet.timestamp);
         let span = times().max().unwrap_or_default() - times().min().unwrap_or_default();
         let connection_of = plan::connections_of(traffic, connections);
+        let mut checker = Checker::new(traffic, connections);
+        if options.workers > 1 {
+            checker.by_flows();
+        }
         let mut run = Self {
             traffic,
             connections,
@@ -307,7 +314,7 @@ impl<'a> Run<'a> {
             hosts,
             registries,
             ends: [a, b],
-            checker: Checker::new(traffic, connections),
+            checker,
             writer,
             clock: Instant::now(),
             busy: Duration::ZERO,
@@ -415,7 +422,7 @@ impl<'a> Run<'a> {
             for tag in tags.clone() {
                 let Some(packet) = self.traffic.packets.get((tag % count) as usize).filter(|packet| packet.from == from) else { continue };
                 let later = self.round.saturating_mul((tag / count) as u32);
-                self.input.push(Frame { buffer: host.pool().copy_from(&packet.bytes), timestamp: packet.timestamp + later, tag });
+                self.input.push(Frame { buffer: host.pool().copy_from(&packet.bytes), timestamp: packet.timestamp + later, tag, order: 0 });
                 self.checker.sent(tag);
                 self.given[from as usize] += 1;
             }
@@ -709,6 +716,15 @@ mod tests {
     fn a_run_that_nothing_is_done_to_passes() {
         let (failed, report) = sabotaged(|_| {});
         assert!(failed.is_empty() && report.passed());
+    }
+
+    #[test]
+    fn hosts_of_several_workers_pass() {
+        let traffic = Traffic::shipped().unwrap();
+        for workers in [2, 3] {
+            let report = super::run(&traffic, &Options { workers, repeat: 3, ..Options::default() }, &mut ()).unwrap();
+            assert!(report.passed(), "{workers}: {:?}", report.checks);
+        }
     }
 
     #[test]

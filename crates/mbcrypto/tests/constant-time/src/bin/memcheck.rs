@@ -68,21 +68,28 @@ mod checks {
     /// Everything that there is to do with a key, once with secrets that memcheck follows, once without. Both must come to the same, so that it is known
     /// that the work was done.
     fn operations(kernel: Kernel, key_length: usize, icv_length: usize) {
-        let mut secret = run(kernel, key_length, icv_length, undefined);
-        let open = run(kernel, key_length, icv_length, |_| ());
-        for (secret, open) in secret.iter_mut().zip(open) {
-            defined(secret);
-            assert!(*secret == open, "the work was not done");
+        // All packets under one key, and neighbours under different ones.
+        for keys in [1, 2] {
+            let mut secret = run(kernel, key_length, icv_length, keys, undefined);
+            let open = run(kernel, key_length, icv_length, keys, |_| ());
+            for (secret, open) in secret.iter_mut().zip(open) {
+                defined(secret);
+                assert!(*secret == open, "the work was not done");
+            }
         }
     }
 
     /// The outputs: ciphertexts, tags, plaintexts, what failed, GMAC's tags.
-    fn run(kernel: Kernel, key_length: usize, icv_length: usize, hide: impl Fn(&mut [u8])) -> Vec<Vec<u8>> {
+    fn run(kernel: Kernel, key_length: usize, icv_length: usize, keys: usize, hide: impl Fn(&mut [u8])) -> Vec<Vec<u8>> {
         let mut numbers = Numbers::new(7);
-        let mut bytes = [0; 32];
-        numbers.fill(&mut bytes);
-        hide(&mut bytes);
-        let key = kernel.key(&bytes[..key_length], icv_length).expect("the lengths are right");
+        let keys: Vec<Key> = (0..keys)
+            .map(|_| {
+                let mut bytes = [0; 32];
+                numbers.fill(&mut bytes);
+                hide(&mut bytes);
+                kernel.key(&bytes[..key_length], icv_length).expect("the lengths are right")
+            })
+            .collect();
         let mut texts: Vec<Vec<u8>> = LENGTHS.map(|length| vec![0; length]).to_vec();
         let mut aads: Vec<Vec<u8>> = LENGTHS.map(|length| vec![0; length % 33]).to_vec();
         for bytes in texts.iter_mut().chain(&mut aads) {
@@ -94,12 +101,12 @@ mod checks {
 
         // Each in place and from source to destination; what comes out of one round goes into the next.
         for copy in [false, true] {
-            let places = jobs(&key, &aads, &texts, &tags, copy, |jobs| kernel.seal(jobs), true);
+            let places = jobs(&keys, &aads, &texts, &tags, copy, |jobs| kernel.seal(jobs), true);
             outputs.extend(places.0.iter().chain(&places.1).cloned());
             (texts, tags) = if copy { (texts, tags) } else { places };
         }
         for copy in [false, true] {
-            let (opened, _) = jobs(&key, &aads, &texts, &tags, copy, |jobs| kernel.open(jobs), true);
+            let (opened, _) = jobs(&keys, &aads, &texts, &tags, copy, |jobs| kernel.open(jobs), true);
             outputs.extend(opened);
         }
         // The last bit of every tag is wrong.
@@ -107,11 +114,15 @@ mod checks {
             *tag.last_mut().expect("a tag has bytes") ^= 1;
         }
         for copy in [false, true] {
-            let (failed, _) = jobs(&key, &aads, &texts, &tags, copy, |jobs| kernel.open(jobs), false);
+            let (failed, _) = jobs(&keys, &aads, &texts, &tags, copy, |jobs| kernel.open(jobs), false);
             outputs.extend(failed);
         }
-        let mut messages: Vec<Message<'_>> =
-            texts.iter().zip(&aads).map(|(text, aad)| Message { key: &key, nonce: [3; 12], parts: [aad, &[], text], tag: [0; 16] }).collect();
+        let mut messages: Vec<Message<'_>> = texts
+            .iter()
+            .zip(&aads)
+            .zip(keys.iter().cycle())
+            .map(|((text, aad), key)| Message { key, nonce: [3; 12], parts: [aad, &[], text], tag: [0; 16] })
+            .collect();
         kernel.authenticate(&mut messages);
         outputs.extend(messages.iter().map(|message| message.tag.to_vec()));
         outputs
@@ -119,7 +130,7 @@ mod checks {
 
     /// Texts and tags after some work, and all of them `good`.
     fn jobs(
-        key: &Key,
+        keys: &[Key],
         aads: &[Vec<u8>],
         texts: &[Vec<u8>],
         tags: &[Vec<u8>],
@@ -129,14 +140,24 @@ mod checks {
     ) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         let (mut outputs, mut tags) = (texts.to_vec(), tags.to_vec());
         if copy {
-            outputs.iter_mut().for_each(|output| output.fill(0x55));
+            for output in &mut outputs {
+                output.fill(0x55);
+            }
         }
         let mut jobs: Vec<Job<'_>> = outputs
             .iter_mut()
             .zip(&mut tags)
             .zip(texts.iter().zip(aads))
-            .zip(0..)
-            .map(|(((text, tag), (source, aad)), number)| Job { key, nonce: [number; 12], aad, text, source: copy.then_some(source), tag, good: false })
+            .zip(0_u8..)
+            .map(|(((text, tag), (source, aad)), number)| Job {
+                key: &keys[usize::from(number) % keys.len()],
+                nonce: [number; 12],
+                aad,
+                text,
+                source: copy.then_some(source),
+                tag,
+                good: false,
+            })
             .collect();
         work(&mut jobs);
         assert!(jobs.iter().all(|job| job.good == good), "the work was not done");
