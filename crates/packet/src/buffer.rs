@@ -152,6 +152,28 @@ impl Buffer {
         self.trim_back(self.len().saturating_sub(len));
     }
 
+    /// Keeps the first `keep` bytes of the packet and puts `front` bytes before and `back` bytes behind them: at once what [`Buffer::truncate`],
+    /// [`Buffer::prepend`] and [`Buffer::append`] do. Returns all of the new packet. The new bytes hold whatever was there: the caller writes all of them.
+    ///
+    /// # Errors
+    /// [`NoRoom`] if headroom or tailroom is smaller, or the packet than `keep`; the buffer is unchanged.
+    #[inline]
+    pub fn enclose(&mut self, front: usize, keep: usize, back: usize) -> Result<&mut [u8], NoRoom> {
+        let start = self.start as usize;
+        let Some(new_start) = start.checked_sub(front) else {
+            return Err(NoRoom { asked: front, available: start });
+        };
+        if keep > self.len() {
+            return Err(NoRoom { asked: keep, available: self.len() });
+        }
+        let (end, size) = (start.saturating_add(keep).saturating_add(back), self.storage.len());
+        let Some(bytes) = self.storage.get_mut(new_start..end) else {
+            return Err(NoRoom { asked: back, available: size - start - keep });
+        };
+        (self.start, self.end) = (new_start as u32, end as u32);
+        Ok(bytes)
+    }
+
     /// Sets the packet to `len` bytes that begin `headroom` bytes into the storage. They hold whatever was there.
     ///
     /// # Errors
@@ -278,6 +300,25 @@ mod tests {
         buffer.prepend(8).unwrap().fill(1);
         buffer.append(2).unwrap().fill(2);
         assert_eq!(buffer.as_slice(), [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 2, 2]);
+    }
+
+    #[test]
+    fn enclosing_is_cutting_and_growing() {
+        for (front, keep, back) in [(0, 0, 0), (8, 4, 2), (8, 1, 5), (3, 2, 0), (9, 4, 2), (8, 5, 0), (8, 5, 1), (8, 4, 3), (0, 0, 7), (usize::MAX, 0, 0)] {
+            let (mut one, mut other) = (Buffer::zeroed(8, 4, 2), Buffer::zeroed(8, 4, 2));
+            one.as_mut_slice().copy_from_slice(&[1, 2, 3, 4]);
+            other.as_mut_slice().copy_from_slice(&[1, 2, 3, 4]);
+            let enclosed = one.enclose(front, keep, back).map(|bytes| bytes.to_vec());
+            let fits = keep <= 4 && front <= 8 && back <= 6 - keep;
+            assert_eq!(enclosed.is_ok(), fits, "{front} {keep} {back}");
+            if fits {
+                other.truncate(keep);
+                other.prepend(front).unwrap();
+                other.append(back).unwrap();
+                assert_eq!(enclosed.unwrap(), other.as_slice());
+            }
+            assert_eq!((one.headroom(), one.as_slice()), (other.headroom(), other.as_slice()), "{front} {keep} {back}");
+        }
     }
 
     #[test]

@@ -15,10 +15,10 @@ use crate::parameters::UdpEncapsulation;
 use crate::verdict::DropReason;
 
 /// Length of SPI and sequence number.
-const ESP_HEADER: usize = 8;
+pub(crate) const ESP_HEADER: usize = 8;
 /// The longest IP packet that its length field can tell: IPv4, and IPv6 with its 40 bytes of header.
-const MAX_V4: usize = 65_535;
-const MAX_V6: usize = 65_535 + 40;
+pub(crate) const MAX_V4: usize = 65_535;
+pub(crate) const MAX_V6: usize = 65_535 + 40;
 
 /// Lengths of an SA's ESP, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,7 +244,7 @@ pub(crate) fn encapsulate(
 }
 
 /// A UDP header for `length` bytes including it; without checksum (RFC 3948 section 2.1).
-fn write_udp(bytes: &mut [u8], udp: UdpEncapsulation, length: usize) {
+pub(crate) fn write_udp(bytes: &mut [u8], udp: UdpEncapsulation, length: usize) {
     bytes[..2].copy_from_slice(&udp.source_port.to_be_bytes());
     bytes[2..4].copy_from_slice(&udp.destination_port.to_be_bytes());
     bytes[4..6].copy_from_slice(&(length as u16).to_be_bytes());

@@ -10,6 +10,7 @@ use packet::{EthernetFrame, EthernetKind, Frame, IpVersion, Medium, ParseError, 
 use wire_order::Outlet;
 
 use crate::event::AuditEvent;
+use crate::flows::Flows;
 use crate::sa::Sa;
 use crate::transport::{LaneNews, Shared, Snapshot};
 use crate::verdict::LaneCounters;
@@ -22,6 +23,8 @@ pub struct TransportLane<P: Provider> {
     pub(crate) shared: Arc<Shared<P>>,
     pub(crate) sad: sa_table::Lane<Sa<P>>,
     pub(crate) snapshot: Arc<Snapshot>,
+    /// What `snapshot` says of outbound packets.
+    pub(crate) flows: Flows,
     epoch: u64,
     pub(crate) counters: Arc<LaneCounters>,
     pub(crate) scratch: Scratch,
@@ -41,6 +44,8 @@ pub struct TransportLane<P: Provider> {
     pub(crate) swiftly_in: u64,
     /// Turns on the wire, where lanes share SAs.
     pub(crate) outlet: Option<Outlet<Frame>>,
+    /// Every packet goes the general way out.
+    pub(crate) general_out: bool,
 }
 
 impl<P: Provider> TransportLane<P> {
@@ -52,6 +57,7 @@ impl<P: Provider> TransportLane<P> {
         Self {
             shared,
             sad,
+            flows: Flows::new(&snapshot.spd),
             snapshot,
             epoch,
             counters,
@@ -66,6 +72,7 @@ impl<P: Provider> TransportLane<P> {
             general_in: false,
             swiftly_in: 0,
             outlet: sharing.then(Outlet::new),
+            general_out: false,
         }
     }
 
@@ -81,13 +88,24 @@ impl<P: Provider> TransportLane<P> {
         self.swiftly_in
     }
 
+    /// Sends every packet the general way out, also those that have a swifter one: for tests, which hold the two against each other.
+    #[doc(hidden)]
+    pub const fn take_the_general_way_out(&mut self) {
+        self.general_out = true;
+    }
+
     /// Takes the policies as they are now; one atomic load where nothing has changed.
     #[inline]
     pub(crate) fn follow(&mut self) {
         let epoch = self.shared.epoch.load(Ordering::Acquire);
         if epoch != self.epoch {
             self.epoch = epoch;
-            self.snapshot = self.shared.snapshot();
+            let snapshot = self.shared.snapshot();
+            // Policies that are the same are in the same place, and others cannot be while these are held.
+            if !Arc::ptr_eq(&self.snapshot.spd, &snapshot.spd) {
+                self.flows.begin(&snapshot.spd);
+            }
+            self.snapshot = snapshot;
         }
     }
 

@@ -112,6 +112,7 @@
 //! | `outbound`, `mark`, `locate` | the way out and what comes back from the NIC; what is noted of a packet under way; its headers found again |
 //! | `order` | [`TransportLane::transmit`]: what lanes that share SAs put on the wire, in the order of its numbers |
 //! | `plan`, `seal`, `traffic_flow` | stages of the way out: policy, numbers, headers, NIC or software; cryptography; dummies |
+//! | `swift_out`, `outfit`, `flows` | the same for packets such as nearly all are, in one pass; what goes around them, made once; policy by flow |
 //! | `inbound`, `look`, `open`, `decide`, `prove` | the way in and its stages: look-up and what the NIC says; software; replay, taking off, policy; proof of what the NIC opened |
 //! | `swift_in` | the same for packets such as nearly all are, in one pass |
 //! | `sa`, `association` | a bundle as the table holds it; an association's numbers, and where the NIC is in them |
@@ -127,6 +128,7 @@ mod association;
 mod bundle;
 mod decide;
 mod event;
+mod flows;
 mod framing;
 mod inbound;
 mod lane;
@@ -139,6 +141,7 @@ mod open;
 mod order;
 mod outbound;
 mod outer;
+mod outfit;
 mod parameters;
 mod plan;
 mod prove;
@@ -148,6 +151,7 @@ mod selector;
 mod spd;
 mod stripping;
 mod swift_in;
+mod swift_out;
 mod traffic_flow;
 mod transport;
 mod verdict;

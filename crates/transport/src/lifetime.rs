@@ -76,6 +76,24 @@ impl Lifetime {
         if self.counted { self.admit_counted(bytes, now) } else { self.check_time(now) }
     }
 
+    /// Asks to carry packets of `bytes` bytes together, at once: the same as [`Lifetime::admit`] for each of them, as long as there is nothing to tell. False,
+    /// and nothing is counted, if one of them may reach a limit: then they are to be asked for one by one.
+    #[inline]
+    pub(crate) fn admit_run(&self, packets: u64, bytes: u64, now: Time) -> bool {
+        let within = self.left(now).is_some_and(|(most_packets, most_bytes)| packets <= most_packets && bytes <= most_bytes);
+        within && (!self.counted || self.admit_counted_run(packets, bytes, now))
+    }
+
+    #[inline(never)]
+    fn admit_counted_run(&self, packets: u64, bytes: u64, now: Time) -> bool {
+        self.carried(packets, bytes);
+        // Other lanes may have been quicker.
+        self.left(now).is_some() || {
+            self.release_run(packets, bytes);
+            false
+        }
+    }
+
     /// Counts packets that were carried, unless [`Lifetime::admit`] has counted them.
     #[inline]
     pub(crate) fn account(&self, packets: u64, bytes: u64) {
@@ -115,8 +133,13 @@ impl Lifetime {
 
     /// Takes back what [`Lifetime::admit`] has counted of a packet that was not carried after all.
     pub(crate) fn release(&self, bytes: u64) {
+        self.release_run(1, bytes);
+    }
+
+    /// The same of packets that [`Lifetime::admit_run`] has counted.
+    pub(crate) fn release_run(&self, packets: u64, bytes: u64) {
         if self.counted {
-            self.packets.fetch_sub(1, Ordering::Relaxed);
+            self.packets.fetch_sub(packets, Ordering::Relaxed);
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
@@ -224,6 +247,45 @@ mod tests {
         assert_eq!(lifetime.left(at(120)), None);
         assert_eq!(lifetime.check_time(at(120)), Life::HardReached);
         assert_eq!(lifetime.left(at(0)), None);
+    }
+
+    #[test]
+    fn runs_are_admitted_where_each_of_their_packets_would_be_without_a_word() {
+        let limits = |packets, bytes| Limits { bytes, packets, ..Limits::NONE };
+        for (soft, hard) in [
+            (Limits::NONE, Limits::NONE),
+            (limits(Some(3), None), limits(Some(8), None)),
+            (limits(None, Some(250)), limits(None, Some(820))),
+            (limits(Some(1), None), limits(Some(1), None)),
+            (limits(Some(0), None), Limits::NONE),
+            (limits(Some(4), Some(300)), limits(None, Some(300))),
+        ] {
+            for run in 1..6 {
+                let (one, runs) = (Lifetime::new(soft, hard, at(0)), Lifetime::new(soft, hard, at(0)));
+                for round in 0..6 {
+                    let lives: Vec<_> = (0..run).map(|_| one.admit(100, at(1))).collect();
+                    let admitted = runs.admit_run(run, run * 100, at(1));
+                    assert_eq!(admitted, lives.iter().all(|&life| life == Life::Good), "{soft:?} {hard:?} run {round} of {run}");
+                    if !admitted {
+                        assert_eq!((0..run).map(|_| runs.admit(100, at(1))).collect::<Vec<_>>(), lives);
+                    }
+                    assert_eq!((one.packets(), one.bytes(), one.is_over()), (runs.packets(), runs.bytes(), runs.is_over()));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_run_is_admitted_when_a_time_limit_is_to_be_told() {
+        let limits = |seconds| Limits { time: Some(Duration::from_secs(seconds)), ..Limits::NONE };
+        let lifetime = Lifetime::new(limits(10), limits(20), at(100));
+        assert!(lifetime.admit_run(64, 64, at(109)));
+        assert!(!lifetime.admit_run(64, 64, at(110)));
+        assert_eq!(lifetime.admit(1, at(110)), Life::SoftReached);
+        assert!(lifetime.admit_run(64, 64, at(119)), "it has been told");
+        assert!(!lifetime.admit_run(64, 64, at(120)));
+        assert_eq!(lifetime.admit(1, at(120)), Life::HardReached);
+        assert!(!lifetime.admit_run(1, 1, at(0)));
     }
 
     #[test]

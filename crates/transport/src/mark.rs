@@ -74,6 +74,17 @@ impl Mark {
         }
     }
 
+    /// What nearly all lists that were sent say: how long the packet was, and whether the NIC sealed all of it or software did. `None` of any other.
+    #[inline]
+    pub(crate) const fn read_plain(nbl: &NetBufferList) -> Option<(bool, u32)> {
+        let word = nbl.protocol_reserved[1];
+        match word as u32 {
+            1 => Some((false, (word >> 32) as u32)),
+            2 => Some((true, (word >> 32) as u32)),
+            _ => None,
+        }
+    }
+
     #[inline]
     pub(crate) fn write(self, nbl: &mut NetBufferList) {
         nbl.protocol_reserved = self.words();
@@ -114,6 +125,8 @@ mod tests {
                         let (mark, mut nbl) = (Mark { work, sa, again, hybrid, dummy, length }, NetBufferList::default());
                         mark.write(&mut nbl);
                         assert_eq!(Mark::read(&nbl), mark);
+                        let plain = flags == 0 && matches!(work, Work::Software | Work::Offload);
+                        assert_eq!(Mark::read_plain(&nbl), plain.then_some((work == Work::Offload, length)));
                         mark_dropped(&mut nbl, DropReason::TooBig);
                         assert_eq!(Mark::read(&nbl), Mark { work: Work::Dropped(DropReason::TooBig), ..mark });
                     }

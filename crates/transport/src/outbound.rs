@@ -1,4 +1,8 @@
 //! The way out: policy, SA, sequence number, headers and padding; then the NIC, or software where the NIC does not do it (OV2-TRANS-2, RFC 4301 section 5.1).
+//!
+//! Plain packets go a [swift way](crate::swift_out); for all others, in between, there is the general one ([`plan`](crate::plan)).
+
+use core::ops::Range;
 
 use arrayvec::ArrayVec;
 use ipsec::Provider;
@@ -17,6 +21,7 @@ use crate::plan::{Plans, Stage, flow};
 use crate::sa::Sa;
 use crate::seal::{Task, seal};
 use crate::spd::Action;
+use crate::swift_out::Known;
 use crate::transport::Snapshot;
 use crate::verdict::{DropReason, WayCounters};
 
@@ -35,33 +40,41 @@ impl<P: Provider> TransportLane<P> {
         }
         let mut batch = core::mem::take(&mut self.batch);
         let mut incoming = frames.drain(..);
+        let mut dropped = false;
         loop {
-            let base = batch.len();
-            let Self { shared, sad, snapshot, counters, news, masked, outlet, .. } = self;
+            let mut at = batch.len();
+            let Self { shared, sad, snapshot, flows, counters, news, masked, general_out, outlet, .. } = self;
             let mut stage = Stage { shared, counters: &counters.outbound, news, masked, pool: cx.pool, now: cx.now, outlet: outlet.as_mut() };
             let guard = sad.enter();
-            let mut plans = Plans::new();
             // A packet of two bundles with dummies brings two more.
             let most = if snapshot.dummies { CHUNK / 4 } else { CHUNK };
+            // Looked at where they stay: a list that is moved right after it was written costs more than its packet takes to be read.
             batch.extend(incoming.by_ref().take(most).map(|frame| NetBufferList::from_frame(frame, 0)));
-            if batch.len() == base {
+            if batch.len() == at {
                 break;
             }
-            // Looked at where they stay: a list that is moved right after it was written costs more than its packet takes to be read.
-            for (place, nbl) in (base..).zip(&mut batch[base..]) {
-                stage.decide(snapshot, &guard, nbl, place, &mut plans);
+            let mut known = Known { spd: &snapshot.spd, flows, guard: &guard };
+            // What is plain and what is not take turns, in order.
+            while at < batch.len() {
+                let mut odd = batch.len() - at;
+                if !*general_out {
+                    let went = stage.swift(&mut known, &mut batch[at..]);
+                    dropped |= went.dropped;
+                    at += went.packets;
+                    if at == batch.len() {
+                        break;
+                    }
+                    odd = went.refused + stage.odd(&mut known, &batch[at + went.refused..]);
+                }
+                dropped = true;
+                at = stage.general(snapshot, &guard, &mut batch, at..at + odd);
             }
-            if !plans.due.is_empty() {
-                stage.insert_dummies(&guard, &mut plans, &mut batch);
-            }
-            stage.number(&mut plans, &mut batch);
-            stage.frame(&mut plans, &mut batch);
-            stage.seal(&plans, &mut batch);
-            drop(plans);
             drop(guard);
         }
         drop(incoming);
-        self.drop_marked(cx, &mut batch);
+        if dropped {
+            self.drop_marked(cx, &mut batch);
+        }
         self.send(cx, path, &mut batch, wire);
         self.batch = batch;
         self.report();
@@ -102,13 +115,11 @@ impl<P: Provider> TransportLane<P> {
         let mut again = core::mem::take(&mut self.again);
         while !done.is_empty() {
             // As a rule that is all of them, and no list is moved.
-            done.retain(|nbl| {
-                let success = nbl.status.is_success();
-                if success {
-                    Self::count(&self.counters.outbound, Mark::read(nbl));
-                }
-                !success
-            });
+            if self.count_all(done) {
+                done.clear();
+                break;
+            }
+            done.retain(|nbl| !nbl.status.is_success());
             for mut nbl in done.drain(..) {
                 let mut mark = Mark::read(&nbl);
                 if mark.dummy && (mark.again || not_running(nbl.status)) {
@@ -227,6 +238,26 @@ impl<P: Provider> TransportLane<P> {
         cx.pool.give(nbl.buffer);
     }
 
+    /// Counts those of `done` that were sent; whether that is all of them.
+    fn count_all(&self, done: &[NetBufferList]) -> bool {
+        let counters = &self.counters.outbound;
+        let (mut all, mut offloaded, mut software) = (true, (0, 0), (0, 0));
+        for nbl in done {
+            if !nbl.status.is_success() {
+                all = false;
+                continue;
+            }
+            match Mark::read_plain(nbl) {
+                Some((true, length)) => offloaded = (offloaded.0 + 1, offloaded.1 + u64::from(length)),
+                Some((false, length)) => software = (software.0 + 1, software.1 + u64::from(length)),
+                None => Self::count(counters, Mark::read(nbl)),
+            }
+        }
+        counters.offloaded.add_all(offloaded.0, offloaded.1);
+        counters.software.add_all(software.0, software.1);
+        all
+    }
+
     fn count(counters: &WayCounters, mark: Mark) {
         let tally = match mark.work {
             _ if mark.dummy => &counters.dummies,
@@ -236,6 +267,26 @@ impl<P: Provider> TransportLane<P> {
             Work::Dropped(reason) => &counters.dropped[reason as usize],
         };
         tally.add(mark.length as usize);
+    }
+}
+
+impl<'a, P: Provider> Stage<'_, P> {
+    /// Takes packets of any kind, at most a chunk, in these places of a batch. Returns the place behind them: dummies may have come between.
+    // Not inlined: what it keeps of so many packets is far more than the swift way should have between its own.
+    #[inline(never)]
+    fn general(&mut self, snapshot: &Snapshot, guard: &'a Guard<'a, Sa<P>>, batch: &mut NblBatch, places: Range<usize>) -> usize {
+        let mut plans = Plans::new();
+        let before = batch.len();
+        for (place, nbl) in places.clone().zip(&mut batch[places.clone()]) {
+            self.decide(snapshot, guard, nbl, place, &mut plans);
+        }
+        if !plans.due.is_empty() {
+            self.insert_dummies(guard, &mut plans, batch);
+        }
+        self.number(&mut plans, batch);
+        self.frame(&mut plans, batch);
+        self.seal(&plans, batch);
+        places.end + (batch.len() - before)
     }
 }
 

@@ -77,6 +77,15 @@ impl OuterHeader {
         self.length == 20
     }
 
+    /// The header as little-endian numbers, zeros behind it, and of an IPv4 one the sum of its words.
+    pub(crate) fn words(&self) -> ([u64; 5], u32) {
+        let mut words = [0; 5];
+        for (word, bytes) in words.iter_mut().zip(self.bytes.as_chunks().0) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        (words, self.sum)
+    }
+
     /// Writes the header into the first [`OuterHeader::len`] bytes of `out`, for a packet of `total` bytes including it.
     ///
     /// DSCP and ECN are the inner ones (RFC 6040, normal mode), and so is DF. `identification` matters only to routers that fragment.

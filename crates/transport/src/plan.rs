@@ -298,7 +298,8 @@ impl<'a, P: Provider> Stage<'_, P> {
     }
 
     /// Says when the owner should replace the SA and when its numbers are used up, and when the NIC should hear of a new high half (OV2-TRANS-5).
-    fn watch(&mut self, handle: Handle, sa: &Sa<P>, last: Numbers) {
+    #[inline]
+    pub(crate) fn watch(&mut self, handle: Handle, sa: &Sa<P>, last: Numbers) {
         if let Some(half) = &sa.esp {
             self.watch_one(handle, sa, &half.association, last.esp);
         }
@@ -334,7 +335,7 @@ impl<'a, P: Provider> Stage<'_, P> {
             if !put_around(plan, nbl) || plan.tunnelled {
                 continue;
             }
-            if let Some(handle) = self.offered(plan)
+            if let Some(handle) = self.offered_to(plan)
                 && let Some(header) = header_transmit(plan.task.at, u32::from(nbl.l3_offset))
             {
                 plan.task.sa.handed_over(plan.task.numbers);
@@ -364,8 +365,8 @@ impl<'a, P: Provider> Stage<'_, P> {
             }
             let l3 = u32::from(nbl.l3_offset);
             inside.task.at = inside.task.at.moved(plan.room.front as u32);
-            let Some(tunnel) = self.offered(plan) else { continue };
-            let both = if combined { self.offered(inside) } else { None };
+            let Some(tunnel) = self.offered_to(plan) else { continue };
+            let both = if combined { self.offered_to(inside) } else { None };
             let both = both.and_then(|handle| Some((handle, header_transmit(inside.task.at, l3)?)));
             let mut mark = Mark { work: Work::Offload, ..Mark::read(nbl) };
             if let Some((handle, header)) = both {
@@ -387,16 +388,22 @@ impl<'a, P: Provider> Stage<'_, P> {
         }
     }
 
-    /// The NIC's handle of a bundle, if it has it, takes packets like this one, and will make of its numbers what they are. (The handle that it returns is
-    /// the one to use: by the next look it may be gone, and a packet without handle is one that the NIC sends as it is.)
+    /// As [`Stage::offered`], for packets like this one.
     #[inline]
-    fn offered(&mut self, plan: &Plan<'a, P>) -> Option<OffloadHandle> {
+    fn offered_to(&mut self, plan: &Plan<'a, P>) -> Option<OffloadHandle> {
         let Plan { handle, covered, ref task, .. } = *plan;
-        let offload = task.sa.offload_handle().filter(|_| covered)?;
-        if task.sa.is_certain(task.numbers) {
+        if covered { self.offered(handle, task.sa, task.numbers) } else { None }
+    }
+
+    /// The NIC's handle of a bundle, if it has it and will make of these numbers what they are. (The handle that it returns is the one to use: by the next
+    /// look it may be gone, and a packet without handle is one that the NIC sends as it is.)
+    #[inline]
+    pub(crate) fn offered(&mut self, handle: Handle, sa: &Sa<P>, numbers: Numbers) -> Option<OffloadHandle> {
+        let offload = sa.offload_handle()?;
+        if sa.is_certain(numbers) {
             return Some(offload);
         }
-        if task.sa.must_renew(task.numbers, false) {
+        if sa.must_renew(numbers, false) {
             self.news.push(LaneNews::Renew(handle));
         }
         None

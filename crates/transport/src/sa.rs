@@ -16,6 +16,7 @@ use crate::framing::{AhLayout, EspLayout, Layout, Numbers};
 use crate::lifetime::Lifetime;
 use crate::order::Order;
 use crate::outer::OuterHeader;
+use crate::outfit::Outfit;
 use crate::parameters::{AssociationParameters, Mode, OffloadPolicy, SaParameters};
 use crate::selector::{AddressRange, Flow, Selector};
 
@@ -87,6 +88,8 @@ pub(crate) struct Sa<P: Provider> {
     pub(crate) layout: Layout,
     /// Outbound tunnel: the header that goes around.
     pub(crate) outer: Option<OuterHeader>,
+    /// Outbound, where that is all: what goes around plain packets.
+    pub(crate) outfit: Option<Outfit>,
     /// The tunnel that its packets go through, or come out of.
     pub(crate) inside: Option<Tunnel>,
     pub(crate) lifetime: Lifetime,
@@ -124,6 +127,7 @@ impl<P: Provider> Sa<P> {
             outbound,
             esp,
             ah,
+            outfit: (outbound && inside.is_none() && parameters.traffic_flow.dummy_every == 0).then(|| Outfit::new(&layout, outer.as_ref())).flatten(),
             layout,
             outer,
             inside,

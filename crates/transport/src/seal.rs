@@ -53,16 +53,20 @@ pub(crate) fn seal<'t, 'a: 't, P: Provider>(
             Err(_) => drop_words(&mut nbl.protocol_reserved, DropReason::Malformed),
         }
     }
-    provider.seal(&mut jobs);
-    // A length beyond the provider's limits, if anything. There is no clear text in such a packet, and it is not sent.
-    let bad: ArrayVec<usize, CHUNK> = jobs.iter().zip(&owners).filter(|(job, _)| !job.verdict.is_good()).map(|(_, &owner)| owner).collect();
-    drop(jobs);
-    for place in bad {
+    for place in run(provider, jobs, &owners) {
         mark_dropped(&mut lists[place], DropReason::Refused);
     }
     if any_ah {
         authenticate(provider, tasks, lists, masked);
     }
+}
+
+/// Seals, and returns those of `owners` whose packets could not be: a length beyond the provider's limits, if anything. There is no clear text in such a
+/// packet, and it must not be sent.
+#[inline]
+pub(crate) fn run<P: Provider>(provider: &P, mut jobs: SealBatch<'_, P::Key>, owners: &ArrayVec<usize, CHUNK>) -> ArrayVec<usize, CHUNK> {
+    provider.seal(&mut jobs);
+    jobs.iter().zip(owners).filter(|(job, _)| !job.verdict.is_good()).map(|(_, &owner)| owner).collect()
 }
 
 /// The second half: AH over what is final.

@@ -86,6 +86,14 @@ impl Spd {
         self.first(Direction::Outbound, flow).unwrap_or(self.default_outbound)
     }
 
+    /// What becomes of every outbound packet, where the first outbound policy is about all of them, or there is none.
+    pub(crate) fn outbound_always(&self) -> Option<Action> {
+        match self.policies.iter().find(|policy| policy.direction == Direction::Outbound) {
+            Some(policy) => policy.selectors.is_empty().then_some(policy.action),
+            None => Some(self.default_outbound),
+        }
+    }
+
     /// What the first policy about a packet that came in without protection says.
     #[inline]
     pub fn inbound_clear(&self, flow: &Flow) -> Action {
@@ -120,8 +128,10 @@ mod tests {
         spd.push(Policy { direction: Direction::Outbound, selectors: vec![], action: Action::Protect(None) });
         assert_eq!(spd.outbound(&flow), Action::Bypass);
         assert_eq!(spd.outbound(&Flow { protocol: IpProtocol::UDP, ..flow }), Action::Protect(None));
+        assert_eq!(spd.outbound_always(), None);
         assert_eq!(spd.inbound_clear(&flow), Action::Discard, "outbound policies say nothing of inbound packets");
         spd.policies_mut().swap(0, 1);
         assert_eq!(spd.outbound(&flow), Action::Protect(None));
+        assert_eq!((spd.outbound_always(), Spd::new().outbound_always()), (Some(Action::Protect(None)), Some(Action::Discard)));
     }
 }

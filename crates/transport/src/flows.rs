@@ -1,0 +1,248 @@
+//! Policy by flow: what the policies said of packets with the same selectors' worth of header, so that they are not gone through for each packet.
+
+use packet::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol};
+
+use crate::selector::Flow;
+use crate::spd::{Action, Spd};
+
+/// How many flows a lane keeps, in 256 KiB. Two that share a place cost each other nothing but going through the policies.
+const PLACES: usize = 4096;
+
+/// All that policies look at in a plain packet, in the bytes' own order, so that equal flows are equal numbers: what else there is to know, and then the
+/// addresses; of IPv4 in the first word of four.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FlowKey {
+    rest: u64,
+    addresses: [u64; 4],
+}
+
+impl FlowKey {
+    const V4: u64 = 1 << 48;
+    const V6: u64 = 2 << 48;
+    const PORTS: u64 = 1 << 40;
+
+    /// The flow of an IPv4 packet without options that is not a part of another.
+    #[inline(always)]
+    pub(crate) fn v4(header: &[u8; IPV4_HEADER_LEN], protocol: IpProtocol, payload: &[u8]) -> Self {
+        let addresses = header.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        Self { rest: Self::V4 | rest(protocol, payload), addresses: [addresses, 0, 0, 0] }
+    }
+
+    /// The flow of an IPv6 packet without extension headers.
+    #[inline(always)]
+    pub(crate) fn v6(header: &[u8; IPV6_HEADER_LEN], protocol: IpProtocol, payload: &[u8]) -> Self {
+        let ([_, addresses @ ..], _) = header.as_chunks::<8>() else { return Self::default() };
+        let mut key = Self { rest: Self::V6 | rest(protocol, payload), addresses: [0; 4] };
+        for (word, bytes) in key.addresses.iter_mut().zip(addresses) {
+            *word = u64::from_le_bytes(*bytes);
+        }
+        key
+    }
+
+    /// The flow as policies take it.
+    pub(crate) fn flow(&self) -> Flow {
+        let [first, second, third, fourth] = self.addresses.map(u64::to_le_bytes);
+        let (source, destination) = if self.rest & Self::V4 != 0 {
+            let [s0, s1, s2, s3, destination @ ..] = first;
+            (IpAddress::v4([s0, s1, s2, s3]), IpAddress::v4(destination))
+        } else {
+            (v6(first, second), v6(third, fourth))
+        };
+        let [s0, s1, d0, d1, protocol, ..] = self.rest.to_le_bytes();
+        let ports = (self.rest & Self::PORTS != 0).then_some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])));
+        Flow { source, destination, protocol: IpProtocol(protocol), ports }
+    }
+
+    /// Where it is kept. Whoever finds flows that share a place makes the look-up no slower than it is without them.
+    #[inline(always)]
+    fn place(&self) -> usize {
+        const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+        let [first, second, third, fourth] = self.addresses;
+        let mut sum = (self.rest ^ first.rotate_left(29)).wrapping_mul(MIX);
+        if self.rest & Self::V4 == 0 {
+            sum = (sum.rotate_left(32) ^ second).wrapping_mul(MIX);
+            sum = (sum.rotate_left(32) ^ third).wrapping_mul(MIX);
+            sum = (sum.rotate_left(32) ^ fourth).wrapping_mul(MIX);
+        }
+        (sum >> (u64::BITS - PLACES.ilog2())) as usize
+    }
+}
+
+#[inline(always)]
+fn rest(protocol: IpProtocol, payload: &[u8]) -> u64 {
+    let ports = match payload.first_chunk() {
+        Some(ports) if protocol.has_ports() => FlowKey::PORTS | u64::from(u32::from_le_bytes(*ports)),
+        _ => 0,
+    };
+    ports | u64::from(protocol.0) << 32
+}
+
+fn v6(high: [u8; 8], low: [u8; 8]) -> IpAddress {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&high);
+    bytes[8..].copy_from_slice(&low);
+    IpAddress::v6(bytes)
+}
+
+/// What was said of one flow; one cache line.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+struct Said {
+    /// That of no packet where nothing was said.
+    key: FlowKey,
+    action: Action,
+}
+
+const _: () = assert!(size_of::<Said>() == 64, "one cache line");
+
+impl Said {
+    const NOTHING: Self = Self { key: FlowKey { rest: 0, addresses: [0; 4] }, action: Action::Discard };
+}
+
+/// What the policies of one snapshot say of outbound packets. It belongs to one lane.
+pub(crate) struct Flows {
+    /// What becomes of every packet, where that does not depend on it.
+    always: Option<Action>,
+    /// None where nobody asks.
+    said: Box<[Said]>,
+}
+
+impl Flows {
+    pub(crate) fn new(spd: &Spd) -> Self {
+        let mut flows = Self { always: None, said: Box::default() };
+        flows.begin(spd);
+        flows
+    }
+
+    /// Forgets all, and begins with these policies.
+    #[cold]
+    pub(crate) fn begin(&mut self, spd: &Spd) {
+        self.always = spd.outbound_always();
+        if self.always.is_some() {
+            self.said = Box::default();
+        } else if self.said.is_empty() {
+            self.said = vec![Said::NOTHING; PLACES].into_boxed_slice();
+        } else {
+            self.said.fill(Said::NOTHING);
+        }
+    }
+
+    /// What `spd`, those that it began with, say of a packet; `key` is asked for only where that depends on the packet.
+    #[inline(always)]
+    pub(crate) fn action(&mut self, spd: &Spd, key: impl FnOnce() -> FlowKey) -> Action {
+        if let Some(action) = self.always {
+            return action;
+        }
+        let key = key();
+        match self.said.get_mut(key.place()) {
+            Some(said) if said.key.rest == key.rest && said.key.addresses == key.addresses => said.action,
+            Some(said) => {
+                let action = ask(spd, &key);
+                *said = Said { key, action };
+                action
+            }
+            None => ask(spd, &key),
+        }
+    }
+}
+
+#[inline(never)]
+fn ask(spd: &Spd, key: &FlowKey) -> Action {
+    spd.outbound(&key.flow())
+}
+
+#[cfg(test)]
+mod tests {
+    use ndis::Direction;
+    use packet::ParsedIp;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::selector::{PortRange, Selector};
+    use crate::spd::Policy;
+
+    fn packet(v4: bool, protocol: u8, source: u8, destination: u8, payload: &[u8]) -> Vec<u8> {
+        let mut packet = vec![0; if v4 { 20 } else { 40 }];
+        if v4 {
+            packet[0] = 0x45;
+            packet[2..4].copy_from_slice(&(20 + payload.len() as u16).to_be_bytes());
+            (packet[9], packet[15], packet[19]) = (protocol, source, destination);
+        } else {
+            packet[0] = 0x60;
+            packet[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
+            (packet[6], packet[23], packet[39]) = (protocol, source, destination);
+        }
+        packet.extend(payload);
+        packet
+    }
+
+    fn key(packet: &[u8]) -> FlowKey {
+        if packet[0] >> 4 == 4 {
+            FlowKey::v4(packet.first_chunk().unwrap(), IpProtocol(packet[9]), &packet[20..])
+        } else {
+            FlowKey::v6(packet.first_chunk().unwrap(), IpProtocol(packet[6]), &packet[40..])
+        }
+    }
+
+    fn packets() -> impl Strategy<Value = Vec<u8>> {
+        // No extension headers, and few enough values that some come again, and share places.
+        let protocol = proptest::sample::select(vec![1_u8, 6, 17, 50, 58, 132, 136, 253]);
+        (any::<bool>(), protocol, 0..3_u8, 0..3_u8, proptest::collection::vec(0..3_u8, 0..6))
+            .prop_map(|(v4, protocol, source, destination, payload)| packet(v4, protocol, source, destination, &payload))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn keys_are_what_policies_see(packets in proptest::collection::vec(packets(), 2..20)) {
+            let flows: Vec<_> = packets.iter().map(|packet| crate::plan::flow(&ParsedIp::parse(packet).unwrap())).collect();
+            for (packet, flow) in packets.iter().zip(&flows) {
+                prop_assert_eq!(key(packet).flow(), *flow);
+                for (other, other_flow) in packets.iter().zip(&flows) {
+                    prop_assert_eq!(key(packet) == key(other), flow == other_flow);
+                }
+            }
+        }
+
+        #[test]
+        fn says_what_the_policies_say(packets in proptest::collection::vec(packets(), 1..100), first in 0..3_u8, port in 0..600_u16) {
+            let mut spd = Spd::new();
+            let udp = Selector { protocol: Some(IpProtocol::UDP), ..Selector::ANY };
+            let ports = Selector { destination_port: PortRange { first: port, last: port.saturating_add(256) }, ..Selector::ANY };
+            let address = Selector { source: Some(crate::selector::AddressRange::single(IpAddress::v4([0, 0, 0, first]))), ..Selector::ANY };
+            for (selector, action) in [(udp, Action::Bypass), (ports, Action::Discard), (address, Action::Protect(None))] {
+                spd.push(Policy { direction: Direction::Outbound, selectors: vec![selector], action });
+            }
+            spd.default_outbound = Action::Protect(sa_table::Handle::from_bits(7));
+            let mut flows = Flows::new(&spd);
+            for policies in 0..3 {
+                for packet in &packets {
+                    prop_assert_eq!(flows.action(&spd, || key(packet)), spd.outbound(&key(packet).flow()), "{}", policies);
+                }
+                spd.policies_mut().remove(0);
+                flows.begin(&spd);
+            }
+            prop_assert_eq!(flows.always, Some(spd.default_outbound));
+            prop_assert_eq!(flows.action(&spd, || panic!("nobody needs to know")), spd.default_outbound);
+        }
+    }
+
+    #[test]
+    fn flows_that_share_a_place_are_told_apart() {
+        let mut spd = Spd::new();
+        spd.push(Policy {
+            direction: Direction::Outbound,
+            selectors: vec![Selector { protocol: Some(IpProtocol::TCP), ..Selector::ANY }],
+            action: Action::Bypass,
+        });
+        let mut flows = Flows::new(&spd);
+        let tcp = key(&packet(true, 6, 1, 2, &[0, 0, 0, 0]));
+        let other = (0..=u16::MAX).map(|port| key(&packet(true, 17, 1, 2, &[port.to_be_bytes(), [0; 2]].concat()))).find(|other| other.place() == tcp.place());
+        let other = other.expect("there are more ports than places");
+        for _ in 0..3 {
+            assert_eq!(flows.action(&spd, || tcp), Action::Bypass);
+            assert_eq!(flows.action(&spd, || other), Action::Discard);
+        }
+    }
+}
