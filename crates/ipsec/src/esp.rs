@@ -164,6 +164,8 @@ pub enum EspError {
 /// Keys and parameters of one ESP SA, ready for use. It is shared by all lanes and does not change.
 ///
 /// See the crate's documentation for a packet's way through it.
+// On a cache line of its own, or as few as the provider's key allows.
+#[repr(align(64))]
 pub struct EspSa<P: Provider> {
     kind: Kind<P>,
     suite: Suite,

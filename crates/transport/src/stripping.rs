@@ -33,14 +33,16 @@ pub(crate) fn strip_transport(buffer: &mut Buffer, l3: usize, pointer: usize, pa
 }
 
 /// Takes a tunnel's headers off: the link header moves up to the inner packet and names its version. The inner packet keeps `length` bytes.
+#[inline(always)]
 pub(crate) fn strip_tunnel(buffer: &mut Buffer, l3: usize, start: usize, length: usize, v4: bool) {
-    buffer.truncate(start + length);
     let removed = start - l3;
-    move_link_header(buffer.as_mut_slice(), 0, removed, l3);
-    buffer.trim_front(removed);
     if l3 != 0 {
-        set_ethertype(buffer.as_mut_slice(), l3, v4);
+        let bytes = &mut buffer.as_mut_slice()[..start];
+        move_link_header(bytes, 0, removed, l3);
+        set_ethertype(bytes, start, v4);
     }
+    // It lies within what there was.
+    let _ = buffer.reset(buffer.headroom() + removed, l3 + length);
 }
 
 /// Makes the checksum of a TCP or UDP segment that came in transport mode through a NAT fit the addresses that it has now (RFC 3948 section 3.1.2). The

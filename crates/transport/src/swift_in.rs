@@ -12,7 +12,7 @@ use std::sync::MutexGuard;
 
 use ipsec::{Provider, ReplayWindow};
 use ndis::{CryptoStatus, IpsecReceive, NetBufferList, Operation, OutOfBand};
-use packet::{ETHERNET_HEADER_LEN, EtherType, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol, Medium, Spi, UDP_HEADER_LEN};
+use packet::{ETHERNET_HEADER_LEN, EtherType, Frame, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol, Medium, Spi, UDP_HEADER_LEN};
 use sa_table::Handle;
 
 use crate::association::Association;
@@ -39,31 +39,38 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             if nbl.oob.ipsec_bits() != good {
                 break;
             }
-            let Some(outer) = Outer::read(nbl.buffer.as_slice(), link, self.snapshot) else { break };
+            let frame = nbl.buffer.as_slice();
+            let Some(outer) = Outer::read(frame, link, self.snapshot) else { break };
             if run.as_ref().is_none_or(|run| !run.is_of(&outer)) {
                 // The old one ends first: two locks held at once could be a deadlock.
                 drop(run.take());
                 run = self.begin(&outer);
             }
             let Some(run) = &mut run else { break };
-            let Some((carried, sequence)) = run.take(nbl.buffer.as_slice(), &outer, self.snapshot) else { break };
+            let Some(carried) = run.read(frame, &outer, self.snapshot) else { break };
+            let Some(sequence) = run.take(&carried, outer.low) else { break };
             // Nothing is refused from here on.
-            if run.association.extended && run.association.nic.must_tell((sequence >> 32) as u32) {
+            let (l3, end, pointer) = (outer.l3, outer.end, outer.ends.protocol_offset());
+            if run.tunnel {
+                strip_tunnel(&mut nbl.buffer, l3, carried.payload.start, carried.length, carried.v4);
+            } else {
+                strip_transport(&mut nbl.buffer, l3, pointer, carried.payload);
+            }
+            if run.extended && run.association.nic.must_tell((sequence >> 32) as u32) {
                 self.news.push(LaneNews::HighHalf(run.handle, Operation::Esp));
             }
-            let (l3, Carried { payload, length, v4, .. }) = (outer.l3, carried);
-            match run.sa.mode {
-                Mode::Tunnel => strip_tunnel(&mut nbl.buffer, l3, payload.start, length, v4),
-                Mode::Transport => strip_transport(&mut nbl.buffer, l3, outer.pointer(), payload),
+            if out.report {
+                out.verdicts.push(delivered(nbl.tag, AssociationSeen { operation: Operation::Esp, spi: run.association.spi, sequence }));
             }
             packets += 1;
-            bytes += outer.end - l3;
-            if out.report {
-                out.verdicts.push(delivered(nbl.tag, AssociationSeen { operation: Operation::Esp, spi: outer.spi, sequence }));
-            }
-            out.delivered.push(nbl.take_frame());
+            bytes += end - l3;
+            // It is in no order on the wire any more.
+            out.delivered.push(Frame { order: 0, ..nbl.take_frame() });
         }
-        self.count_opened(packets, bytes as u64);
+        drop(run);
+        if packets != 0 {
+            self.count_opened(packets, bytes as u64);
+        }
         packets as usize
     }
 
@@ -77,15 +84,17 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     }
 
     /// The SA of a packet, if its packets may go this way.
-    fn suits(&self, outer: &Outer) -> Option<(Handle, &'a Sa<P>)> {
-        let Search::Right(handle, sa) = self.search(outer.ends.source(), outer.ends.destination(), outer.spi, Operation::Esp, outer.port) else { return None };
+    fn suits(&self, outer: &Outer<'_>) -> Option<(Handle, &'a Sa<P>)> {
+        let port = (outer.port != 0).then_some(outer.port);
+        let (source, destination) = (outer.ends.source(), outer.ends.destination());
+        let Search::Right(handle, sa) = self.search(source, destination, Spi::from_be_bytes(outer.spi), Operation::Esp, port) else { return None };
         // In transport mode UDP means a NAT, and checksums that no longer fit.
         let suits = sa.is_esp_alone() && (sa.mode == Mode::Tunnel || !sa.in_udp()) && sa.offload_handle().is_some();
         suits.then_some((handle, sa))
     }
 
     #[inline(never)]
-    fn begin(&self, outer: &Outer) -> Option<Run<'a, P>> {
+    fn begin(&self, outer: &Outer<'_>) -> Option<Run<'a, P>> {
         let (handle, sa) = self.suits(outer)?;
         let half = sa.esp.as_ref()?;
         let window = half.association.replay()?;
@@ -94,16 +103,19 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             Err(ipsec::EspError::TooShort { minimum, .. }) => minimum,
             _ => half.transform.prefix_length() + ipsec::TRAILER_LENGTH + half.transform.icv_length(),
         };
-        // The lock is held by now, so what was counted of it has been counted.
+        // The window is locked by now: whoever had it before has counted what was carried.
         let (left_packets, left_bytes) = sa.lifetime.left(self.now)?;
         Some(Run {
             handle,
             sa,
             association: &half.association,
             window,
-            ends: outer.ends,
+            ends: Kept::new(outer.ends),
             spi: outer.spi,
             port: outer.port,
+            tunnel: sa.mode == Mode::Tunnel,
+            extended: half.association.extended,
+            selectors: sa.selectors(),
             prefix: half.transform.prefix_length(),
             icv: half.transform.icv_length(),
             shortest,
@@ -146,129 +158,153 @@ fn delivered(tag: u64, seen: AssociationSeen) -> InboundVerdict {
     }
 }
 
-/// Source and destination of an IP header as they stand in it: two words of IPv4 in the first of these, or all four.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Ends {
+/// Source and destination as they stand in an IP header.
+#[derive(Clone, Copy)]
+enum Ends<'f> {
+    V4(&'f [u8; 8]),
+    V6(&'f [u8; 32]),
+}
+
+impl Ends<'_> {
+    fn source(self) -> IpAddress {
+        match self {
+            Self::V4(&[a, b, c, d, ..]) => IpAddress::v4([a, b, c, d]),
+            Self::V6(ends) => IpAddress::v6(ends.first_chunk().copied().unwrap_or_default()),
+        }
+    }
+
+    fn destination(self) -> IpAddress {
+        match self {
+            Self::V4(&[.., a, b, c, d]) => IpAddress::v4([a, b, c, d]),
+            Self::V6(ends) => IpAddress::v6(ends.last_chunk().copied().unwrap_or_default()),
+        }
+    }
+
+    #[inline(always)]
+    const fn is_v4(self) -> bool {
+        matches!(self, Self::V4(_))
+    }
+
+    /// Offset from the start of the IP header of the byte that names what follows it.
+    const fn protocol_offset(self) -> usize {
+        if self.is_v4() { 9 } else { 6 }
+    }
+}
+
+/// The same, kept for comparison with the next packet's; of IPv4 the first word alone.
+#[derive(Clone, Copy)]
+struct Kept {
     v4: bool,
     words: [u64; 4],
 }
 
-impl Ends {
-    #[inline(always)]
-    fn v4(header: &[u8; IPV4_HEADER_LEN]) -> Self {
-        Self { v4: true, words: [header.last_chunk().map_or(0, |&ends| u64::from_ne_bytes(ends)), 0, 0, 0] }
+impl Kept {
+    fn new(ends: Ends<'_>) -> Self {
+        match ends {
+            Ends::V4(ends) => Self { v4: true, words: [u64::from_ne_bytes(*ends), 0, 0, 0] },
+            Ends::V6(ends) => Self { v4: false, words: words(ends) },
+        }
     }
 
     #[inline(always)]
-    fn v6(header: &[u8; IPV6_HEADER_LEN]) -> Self {
-        let (words, _) = header.as_chunks();
-        Self { v4: false, words: [1, 2, 3, 4].map(|at| words.get(at).map_or(0, |&word| u64::from_ne_bytes(word))) }
-    }
-
-    fn source(&self) -> IpAddress {
-        let [first, second, ..] = self.words;
-        let [a, b, c, d, ..] = first.to_ne_bytes();
-        if self.v4 { IpAddress::v4([a, b, c, d]) } else { v6(first, second) }
-    }
-
-    fn destination(&self) -> IpAddress {
-        let [first, _, third, fourth] = self.words;
-        let [.., a, b, c, d] = first.to_ne_bytes();
-        if self.v4 { IpAddress::v4([a, b, c, d]) } else { v6(third, fourth) }
+    fn is(&self, ends: Ends<'_>) -> bool {
+        match ends {
+            Ends::V4(ends) => self.v4 && u64::from_ne_bytes(*ends) == self.words[0],
+            Ends::V6(ends) => !self.v4 && words(ends) == self.words,
+        }
     }
 }
 
-fn v6(high: u64, low: u64) -> IpAddress {
-    let mut bytes = [0; 16];
-    for (byte, from) in bytes.iter_mut().zip(high.to_ne_bytes().into_iter().chain(low.to_ne_bytes())) {
-        *byte = from;
-    }
-    IpAddress::v6(bytes)
+#[inline(always)]
+fn words(bytes: &[u8; 32]) -> [u64; 4] {
+    let (words, _) = bytes.as_chunks();
+    [0, 1, 2, 3].map(|at| words.get(at).map_or(0, |&word| u64::from_ne_bytes(word)))
 }
 
-/// A plain IP header and what it says, if it is one: no options, no extension headers, not a part of a packet. Offsets are in bytes from the start of `ip`,
-/// which holds all of the packet.
-struct Header {
-    ends: Ends,
+/// A plain IP header, and what it says: no options, no extension headers, not a part of a packet.
+struct Header<'f> {
+    ends: Ends<'f>,
     traffic_class: u8,
     protocol: IpProtocol,
+    /// Of the header, in bytes.
     length: usize,
+    /// Of the packet, all of which is there.
     total: usize,
 }
 
-impl Header {
+impl<'f> Header<'f> {
+    /// Reads the header at the start of `ip`, which has `available` bytes that can be the packet's.
     #[inline(always)]
-    fn read(ip: &[u8]) -> Option<Self> {
-        let &first = ip.first()?;
-        let header = if first == 0x45 {
-            let header: &[u8; IPV4_HEADER_LEN] = ip.first_chunk()?;
-            let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
-            // Neither more fragments nor an offset.
-            if u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0 || total < IPV4_HEADER_LEN {
-                return None;
-            }
-            Self { ends: Ends::v4(header), traffic_class: header[1], protocol: IpProtocol(header[9]), length: IPV4_HEADER_LEN, total }
-        } else if first >> 4 == 6 {
-            let header: &[u8; IPV6_HEADER_LEN] = ip.first_chunk()?;
-            let protocol = IpProtocol(header[6]);
-            if protocol.is_ipv6_extension() {
-                return None;
-            }
-            let total = IPV6_HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
-            Self { ends: Ends::v6(header), traffic_class: first << 4 | header[1] >> 4, protocol, length: IPV6_HEADER_LEN, total }
-        } else {
+    fn read(ip: &'f [u8], available: usize) -> Option<Self> {
+        let header: &[u8; IPV4_HEADER_LEN] = ip.first_chunk()?;
+        if header[0] != 0x45 {
+            return Self::read_v6(ip, available);
+        }
+        let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        // Neither more fragments nor an offset.
+        let part = u16::from_ne_bytes([header[6], header[7]]) & const { u16::from_ne_bytes(0x3fff_u16.to_be_bytes()) } != 0;
+        if part || total < IPV4_HEADER_LEN || total > available {
             return None;
-        };
-        (header.total <= ip.len()).then_some(header)
+        }
+        Some(Self { ends: Ends::V4(header.last_chunk()?), traffic_class: header[1], protocol: IpProtocol(header[9]), length: IPV4_HEADER_LEN, total })
+    }
+
+    #[inline]
+    fn read_v6(ip: &'f [u8], available: usize) -> Option<Self> {
+        let header: &[u8; IPV6_HEADER_LEN] = ip.first_chunk()?;
+        let protocol = IpProtocol(header[6]);
+        let total = IPV6_HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+        if header[0] >> 4 != 6 || protocol.is_ipv6_extension() || total > available {
+            return None;
+        }
+        Some(Self { ends: Ends::V6(header.last_chunk()?), traffic_class: header[0] << 4 | header[1] >> 4, protocol, length: IPV6_HEADER_LEN, total })
     }
 }
 
 /// A packet as it came up. Offsets are in bytes from the start of the frame.
-struct Outer {
-    ends: Ends,
-    spi: Spi,
-    /// Destination port of the UDP header in front of ESP.
-    port: Option<u16>,
-    traffic_class: u8,
+struct Outer<'f> {
+    ends: Ends<'f>,
+    spi: [u8; 4],
+    /// Low half of the sequence number.
     low: u32,
+    /// Destination port of the UDP header in front of ESP; 0: there is none. (That is no port.)
+    port: u16,
+    traffic_class: u8,
     l3: usize,
     /// Where the ESP is, and where that and the packet end.
     at: usize,
     end: usize,
 }
 
-impl Outer {
+impl<'f> Outer<'f> {
     #[inline(always)]
-    fn read(frame: &[u8], l3: usize, snapshot: &Snapshot) -> Option<Self> {
+    fn read(frame: &'f [u8], l3: usize, snapshot: &Snapshot) -> Option<Self> {
         let ip = frame.get(l3..)?;
-        let header = Header::read(ip)?;
+        let header = Header::read(ip, ip.len())?;
         if l3 != 0 {
             let &[.., e0, e1] = frame.first_chunk::<ETHERNET_HEADER_LEN>()?;
-            let announced = if header.ends.v4 { EtherType::IPV4 } else { EtherType::IPV6 };
-            (u16::from_be_bytes([e0, e1]) == announced.0).then_some(())?;
+            let announced = if header.ends.is_v4() { EtherType::IPV4 } else { EtherType::IPV6 };
+            if u16::from_be_bytes([e0, e1]) != announced.0 {
+                return None;
+            }
         }
-        let behind = ip.get(header.length..header.total)?;
         let (port, at) = match header.protocol {
-            IpProtocol::ESP => (None, header.length),
-            IpProtocol::UDP => (Some(esp_port(behind, snapshot)?), header.length + UDP_HEADER_LEN),
+            IpProtocol::ESP => (0, header.length),
+            IpProtocol::UDP => (esp_port(ip.get(header.length..header.total)?, snapshot)?, header.length + UDP_HEADER_LEN),
             _ => return None,
         };
-        let &[s0, s1, s2, s3, n0, n1, n2, n3] = ip.get(at..header.total)?.first_chunk()?;
+        // Beyond the packet's end this is not its own; but then it is too short for any SA, which is looked at before anything else.
+        let &[s0, s1, s2, s3, n0, n1, n2, n3] = ip.get(at..)?.first_chunk()?;
         Some(Self {
             ends: header.ends,
-            spi: Spi::from_be_bytes([s0, s1, s2, s3]),
+            spi: [s0, s1, s2, s3],
+            low: u32::from_be_bytes([n0, n1, n2, n3]),
             port,
             traffic_class: header.traffic_class,
-            low: u32::from_be_bytes([n0, n1, n2, n3]),
             l3,
             at: l3 + at,
             end: l3 + header.total,
         })
-    }
-
-    /// Offset from the start of the IP header of the byte that names ESP.
-    const fn pointer(&self) -> usize {
-        if self.ends.v4 { 9 } else { 6 }
     }
 }
 
@@ -280,7 +316,7 @@ fn esp_port(datagram: &[u8], snapshot: &Snapshot) -> Option<u16> {
     let whole = usize::from(u16::from_be_bytes([header[4], header[5]])) == datagram.len();
     // With an SPI of zero it is IKE, and a keepalive is shorter than an SPI.
     let esp = behind.first_chunk::<4>().is_some_and(|spi| *spi != packet::NON_ESP_MARKER);
-    (whole && esp && snapshot.is_udp_esp(port)).then_some(port)
+    (whole && esp && port != 0 && snapshot.is_udp_esp(port)).then_some(port)
 }
 
 /// What a packet carries.
@@ -288,25 +324,18 @@ struct Carried {
     payload: Payload,
     /// Of what is delivered: in tunnel mode the inner packet's length, which padding may follow.
     length: usize,
-    /// Tunnel mode: whether it is IPv4.
+    /// Whether that is IPv4.
     v4: bool,
     /// What the SA's life is counted by.
     counts: u64,
 }
 
-/// What selectors look at, as it stands in the packet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct FlowSeen {
-    ends: Ends,
+/// What selectors look at, kept for comparison with the next packet's.
+#[derive(Clone, Copy)]
+struct FlowKept {
+    ends: Kept,
     protocol: IpProtocol,
     ports: Option<[u8; 4]>,
-}
-
-impl FlowSeen {
-    fn flow(&self) -> Flow {
-        let ports = self.ports.map(|[a, b, c, d]| (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])));
-        Flow { source: self.ends.source(), destination: self.ends.destination(), protocol: self.protocol, ports }
-    }
 }
 
 /// Packets of one SA in a row. What they add to its life is added at the end, and its window is unlocked after that.
@@ -315,9 +344,12 @@ struct Run<'a, P: Provider> {
     sa: &'a Sa<P>,
     association: &'a Association,
     window: MutexGuard<'a, ReplayWindow>,
-    ends: Ends,
-    spi: Spi,
-    port: Option<u16>,
+    ends: Kept,
+    spi: [u8; 4],
+    port: u16,
+    tunnel: bool,
+    extended: bool,
+    selectors: &'a [Selector],
     /// Lengths in ESP, in bytes.
     prefix: usize,
     icv: usize,
@@ -328,7 +360,7 @@ struct Run<'a, P: Provider> {
     packets: u64,
     bytes: u64,
     /// One that the SA may carry.
-    flow: Option<FlowSeen>,
+    flow: Option<FlowKept>,
 }
 
 impl<P: Provider> Drop for Run<'_, P> {
@@ -340,90 +372,91 @@ impl<P: Provider> Drop for Run<'_, P> {
 impl<P: Provider> Run<'_, P> {
     /// Whether a packet names the run's SA. (That one was found by the same values.)
     #[inline(always)]
-    fn is_of(&self, outer: &Outer) -> bool {
-        self.ends == outer.ends && self.spi == outer.spi && self.port == outer.port
+    fn is_of(&self, outer: &Outer<'_>) -> bool {
+        self.spi == outer.spi && self.port == outer.port && self.ends.is(outer.ends)
     }
 
-    /// Takes a packet, which is delivered then, and notes its number; `None` if it is not plain, and then it was not taken.
+    /// Takes a packet, which is delivered then, and notes its number; `None` if that is not certain and new, or there is something to tell of the SA's life,
+    /// and then nothing was changed.
     #[inline(always)]
-    fn take(&mut self, frame: &[u8], outer: &Outer, snapshot: &Snapshot) -> Option<(Carried, u64)> {
-        let carried = self.read(frame, outer, snapshot)?;
-        let sequence = self.association.infer(&self.window, outer.low);
-        if self.association.extended && !self.association.is_where_the_nic_is(&self.window, sequence) {
-            return None;
-        }
+    fn take(&mut self, carried: &Carried, low: u32) -> Option<u64> {
+        let sequence = if self.extended {
+            let sequence = self.window.infer(low);
+            self.association.is_where_the_nic_is(&self.window, sequence).then_some(sequence)?
+        } else {
+            u64::from(low)
+        };
         if self.packets == self.left_packets || carried.counts > self.left_bytes - self.bytes || !self.window.update(sequence).is_new() {
             return None;
         }
         self.packets += 1;
         self.bytes += carried.counts;
-        Some((carried, sequence))
+        Some(sequence)
     }
 
+    /// Reads what a packet carries; `None` if that is not plain, or the SA may not carry it.
     #[inline(always)]
-    fn read(&mut self, frame: &[u8], outer: &Outer, snapshot: &Snapshot) -> Option<Carried> {
-        if outer.end - outer.at < self.shortest {
+    fn read(&mut self, frame: &[u8], outer: &Outer<'_>, snapshot: &Snapshot) -> Option<Carried> {
+        if outer.end < outer.at + self.shortest {
             return None;
         }
-        let (start, end) = (outer.at + self.prefix, outer.end - self.icv);
-        let &[pad_length, next_header] = frame.get(start..end)?.last_chunk()?;
-        let text_length = (end - start - ipsec::TRAILER_LENGTH).checked_sub(usize::from(pad_length))?;
-        let text = frame.get(start..start + text_length)?;
-        let payload = Payload { from: outer.at, start, length: text_length, next_header };
-        match self.sa.mode {
-            Mode::Tunnel => {
-                let inner = Header::read(text)?;
-                let announced = if inner.ends.v4 { IpProtocol::IPV4 } else { IpProtocol::IPV6 };
-                let handed_on = outer.traffic_class & ECN_HANDED_ON != 0 && (outer.traffic_class ^ inner.traffic_class) & ECN != 0;
-                if next_header != announced.0 || handed_on {
-                    return None;
-                }
-                let upper = text.get(inner.length..inner.total)?;
-                self.may_carry(inner.ends, inner.protocol, upper, snapshot).then_some(())?;
-                Some(Carried { payload, length: inner.total, v4: inner.ends.v4, counts: text_length as u64 })
-            }
-            Mode::Transport => {
-                let protocol = IpProtocol(next_header);
-                if !outer.ends.v4 && protocol.is_ipv6_extension() {
-                    return None;
-                }
-                let special = matches!(protocol, IpProtocol::IPV4 | IpProtocol::IPV6 | IpProtocol::NO_NEXT_HEADER);
-                if special || !self.may_carry(outer.ends, protocol, text, snapshot) {
-                    return None;
-                }
-                Some(Carried { payload, length: text_length, v4: outer.ends.v4, counts: (outer.at - outer.l3 + text_length) as u64 })
-            }
+        let start = outer.at + self.prefix;
+        let text = frame.get(start..outer.end - self.icv)?;
+        let &[pad_length, next_header] = text.last_chunk()?;
+        let length = (text.len() - ipsec::TRAILER_LENGTH).checked_sub(usize::from(pad_length))?;
+        let payload = Payload { from: outer.at, start, length, next_header };
+        if !self.tunnel {
+            return self.read_transport(text, outer, payload, snapshot);
         }
+        let inner = Header::read(text, length)?;
+        let v4 = inner.ends.is_v4();
+        let announced = if v4 { IpProtocol::IPV4 } else { IpProtocol::IPV6 };
+        let handed_on = outer.traffic_class & ECN_HANDED_ON != 0 && (outer.traffic_class ^ inner.traffic_class) & ECN != 0;
+        if next_header != announced.0 || handed_on {
+            return None;
+        }
+        // Most SAs of tunnels carry everything, and most protocols have nothing that is to be looked at then.
+        let asked = !self.selectors.is_empty() || matches!(inner.protocol, IpProtocol::ESP | IpProtocol::AH | IpProtocol::UDP);
+        if asked && !self.may_carry(inner.ends, inner.protocol, text.get(inner.length..inner.total)?, snapshot) {
+            return None;
+        }
+        Some(Carried { payload, length: inner.total, v4, counts: length as u64 })
     }
 
-    /// Whether the SA may carry a packet, and no other SA is about it.
-    #[inline(always)]
-    fn may_carry(&mut self, ends: Ends, protocol: IpProtocol, upper: &[u8], snapshot: &Snapshot) -> bool {
+    #[inline(never)]
+    fn read_transport(&mut self, text: &[u8], outer: &Outer<'_>, payload: Payload, snapshot: &Snapshot) -> Option<Carried> {
+        let protocol = IpProtocol(payload.next_header);
+        let special = matches!(protocol, IpProtocol::IPV4 | IpProtocol::IPV6 | IpProtocol::NO_NEXT_HEADER);
+        if special || (!outer.ends.is_v4() && protocol.is_ipv6_extension()) {
+            return None;
+        }
+        let carried = self.may_carry(outer.ends, protocol, text.get(..payload.length)?, snapshot);
+        let counts = (outer.at - outer.l3 + payload.length) as u64;
+        carried.then_some(Carried { payload, length: payload.length, v4: outer.ends.is_v4(), counts })
+    }
+
+    /// Whether the SA may carry a packet, and no other SA is about it. Packets of a flow come one after the other: only the first of them is held against the
+    /// selectors.
+    #[inline]
+    fn may_carry(&mut self, ends: Ends<'_>, protocol: IpProtocol, upper: &[u8], snapshot: &Snapshot) -> bool {
         let ports = if protocol.has_ports() { upper.first_chunk::<4>().copied() } else { None };
         let another = match protocol {
             IpProtocol::ESP | IpProtocol::AH => true,
             IpProtocol::UDP => ports.is_some_and(|[.., p0, p1]| snapshot.is_udp_esp(u16::from_be_bytes([p0, p1]))),
             _ => false,
         };
-        !another && (self.sa.selectors().is_empty() || self.is_selected(FlowSeen { ends, protocol, ports }))
-    }
-
-    /// Packets of a flow come one after the other: only the first of them is held against the selectors.
-    #[inline]
-    fn is_selected(&mut self, seen: FlowSeen) -> bool {
-        if self.flow == Some(seen) {
-            return true;
+        if another || self.selectors.is_empty() {
+            return !another;
         }
-        let selected = matches_any(self.sa.selectors(), &seen);
-        if selected {
-            self.flow = Some(seen);
+        let same = self.flow.as_ref().is_some_and(|flow| flow.protocol == protocol && flow.ports == ports && flow.ends.is(ends));
+        if !same {
+            let numbers = |[s0, s1, d0, d1]: [u8; 4]| (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+            let flow = Flow { source: ends.source(), destination: ends.destination(), protocol, ports: ports.map(numbers) };
+            if !self.sa.selects(|| flow) {
+                return false;
+            }
+            self.flow = Some(FlowKept { ends: Kept::new(ends), protocol, ports });
         }
-        selected
+        true
     }
-}
-
-#[inline(never)]
-fn matches_any(selectors: &[Selector], seen: &FlowSeen) -> bool {
-    let flow = seen.flow();
-    selectors.iter().any(|selector| selector.matches(&flow))
 }

@@ -204,12 +204,6 @@ impl Plain {
         if self.is_ipv6() { Some(Key::v6(spi, *packet.get(24..)?.first_chunk()?)) } else { Some(Key::v4(spi, *packet.get(16..)?.first_chunk()?)) }
     }
 
-    /// Where a frame like this one has what tells most flows apart: the last half of the addresses, then the SPI, or the ports.
-    #[inline(always)]
-    pub(super) const fn mark(self) -> usize {
-        self.at() - if self.is_in_udp() { 16 } else { 8 }
-    }
-
     /// Whether it is looked into for ESP: bare, or in UDP to a port of these.
     #[inline]
     pub(super) fn is_for(self, ports: &Ports) -> bool {
@@ -217,10 +211,8 @@ impl Plain {
     }
 }
 
-/// Bytes at a frame's [`Plain::mark`].
-pub(super) const MARK: usize = 12;
-
 /// Addresses, SPI and encapsulation of the packet before: the next one with the same is under the same bundle.
+#[derive(Clone)]
 pub(super) struct Flow {
     /// Of a usual one; an SPI of zero: it was none.
     addresses: [u8; 8],

@@ -4,14 +4,15 @@
 //! order of packets is kept, and what is inside of a tunnel is worked on when the run's own headers are done, as in the general way.
 
 use arrayvec::ArrayVec;
-use ipsec::{BATCH, Data, EspSa, OpenBatch, OpenJob, Provider};
+use ipsec::{BATCH, Data, EspSa, OpenBatch, OpenJob, Provider, Trailer};
 use ndis::{NetBufferList, Operation, OutOfBand};
+use packet::IpProtocol;
 use sa_table::{Key, prefetch};
 
 use super::journal::After;
 use super::lookup::Hit;
 use super::open::{Opening, judge};
-use super::plain::{Flow, MARK, Plain};
+use super::plain::{Flow, Plain};
 use super::portion::Position;
 use super::receive::{Class, Left, Memory, Receiver, Task, report_good, report_trailer};
 use super::sa::Sa;
@@ -29,6 +30,9 @@ enum Not {
 
 /// What packets of a flow are opened with.
 type Found<'a, P> = Result<(&'a Sa<P>, &'a EspSa<P>), Not>;
+
+/// That of flows that are to come, in their order.
+type Ahead<'a, P> = arrayvec::IntoIter<Found<'a, P>, BATCH>;
 
 /// A plain packet that is being opened.
 struct Opened<'a, 'l, P: Provider> {
@@ -68,7 +72,6 @@ impl<'a, P: Provider> Highest<'a, P> {
 impl<'a, P: Provider> Receiver<'a, P> {
     /// Receives a chunk, run by run.
     pub(super) fn receive_runs(&self, chunk: &mut [NetBufferList], memory: &mut Memory, left: &mut Left) {
-        self.prefetch(chunk);
         let mut rest = chunk;
         loop {
             let run = self.run_plain(rest, memory, left);
@@ -82,38 +85,30 @@ impl<'a, P: Provider> Receiver<'a, P> {
         }
     }
 
-    /// Where the packets of a chunk are of several bundles, begins to fetch the memory that these need, for all of them at once.
-    #[inline]
-    fn prefetch(&self, chunk: &[NetBufferList]) {
-        let Some(at) = chunk.iter().find_map(|list| Plain::read(self.medium, list.buffer.as_slice())).map(Plain::mark) else { return };
-        let mut marks = chunk.iter().map(|list| list.buffer.as_slice().get(at..at + MARK));
-        let Some(mark) = marks.next() else { return };
-        if marks.any(|other| other != mark) {
-            self.prefetch_bundles(chunk);
-        }
-    }
-
-    /// Step by step: the index, the SAs, then what they point to.
+    /// Finds the bundles of packets that are to come, `lists`, behind a frame of `flow`: of all of them at once, so that what each needs of memory is fetched
+    /// at the same time. Step by step: the index, the SAs, then what they point to.
     #[inline(never)]
-    fn prefetch_bundles(&self, chunk: &[NetBufferList]) {
-        let mut flow = Flow::NONE;
-        let mut keys = ArrayVec::<Key, BATCH>::new();
-        for frame in chunk.iter().map(|list| list.buffer.as_slice()) {
-            if let Some((plain, true)) = flow.read(self.medium, frame)
-                && let Some(key) = plain.key(frame)
-            {
+    fn find_ahead(&self, lists: &[NetBufferList], mut flow: Flow) -> Ahead<'a, P> {
+        let mut keys = ArrayVec::<(Plain, Key, usize), BATCH>::new();
+        for (index, list) in lists.iter().enumerate() {
+            let frame = list.buffer.as_slice();
+            if let Some((plain, true)) = flow.read(self.medium, frame) {
+                // (A plain frame has a key, and there are no more than a chunk.)
+                let Some(key) = plain.key(frame).filter(|_| !keys.is_full()) else { break };
                 self.finder.guard.prefetch_index(&key);
-                keys.push(key);
+                keys.push((plain, key, index));
             }
         }
-        for key in &keys {
+        for (_, key, _) in &keys {
             self.finder.guard.prefetch_values(key);
         }
-        for key in &keys {
+        for (_, key, _) in &keys {
             if let Some(esp) = self.finder.guard.find(key).next().and_then(|(_, sa)| sa.esp_alone()) {
                 prefetch(esp);
             }
         }
+        let find = |(plain, _, index): &(Plain, Key, usize)| lists.get(*index).map_or(Err(Not::Plain), |list| self.find_plain(*plain, list.buffer.as_slice()));
+        keys.iter().map(find).collect::<ArrayVec<_, BATCH>>().into_iter()
     }
 
     /// Works on the packets that `lists` begins with, up to the first one that is odd. Returns how many these were.
@@ -132,7 +127,9 @@ impl<'a, P: Provider> Receiver<'a, P> {
         let mut flow = Flow::NONE;
         let mut found: Found<'a, P> = Err(Not::Plain);
         let mut count = 0;
-        for NetBufferList { buffer, oob, l3_offset, .. } in lists.iter_mut() {
+        let mut ahead = None;
+        let mut lists = lists.iter_mut();
+        while let Some(NetBufferList { buffer, oob, l3_offset, .. }) = lists.next() {
             let frame = buffer.as_mut_slice();
             let Some((plain, changes)) = flow.read(self.medium, frame) else {
                 // Left alone, or odd.
@@ -146,7 +143,11 @@ impl<'a, P: Provider> Receiver<'a, P> {
                 continue;
             };
             if changes {
-                found = self.find_plain(plain, frame);
+                found = ahead.as_mut().and_then(Ahead::<P>::next).unwrap_or_else(|| self.find_plain(plain, frame));
+                // A second flow: there may be many.
+                if ahead.is_none() && count > 0 {
+                    ahead = Some(self.find_ahead(lists.as_ref(), flow.clone()));
+                }
             }
             let (sa, esp) = match found {
                 Ok(found) => found,
@@ -205,8 +206,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
             if job.verdict.is_good()
                 && !after.journal.is_open()
                 && let Data::InPlace(text) = &job.data
-                && let Ok((payload, trailer, tunnel)) = judge(text)
-                && !(tunnel && self.nests(payload))
+                && let Some((trailer, tunnel)) = self.judge_usual(text)
             {
                 let Opened { sa, sequence, .. } = *opened;
                 if sa.esp_extended() {
@@ -219,6 +219,28 @@ impl<'a, P: Provider> Receiver<'a, P> {
             }
         }
         highest.end();
+    }
+
+    /// The trailer of an authentic packet, and whether it is of a tunnel, where nothing else is to be done; `None`: something may be.
+    #[inline(always)]
+    fn judge_usual(&self, text: &[u8]) -> Option<(Trailer, bool)> {
+        let (carried, &[pad_length, next_header]) = text.split_last_chunk()?;
+        let trailer = Trailer { next_header, pad_length };
+        let length = carried.len().checked_sub(usize::from(pad_length))?;
+        if IpProtocol(next_header) == IpProtocol::IPV4 {
+            // What carries none of these has no portion in it.
+            let &[first, _, _, _, _, _, _, _, _, protocol, ..] = carried.first_chunk::<20>()?;
+            let usual = first >> 4 == 4 && length >= 20 && !matches!(IpProtocol(protocol), IpProtocol::ESP | IpProtocol::AH | IpProtocol::UDP);
+            return if usual { Some((trailer, true)) } else { self.judge(text) };
+        }
+        self.judge(text)
+    }
+
+    /// The same for all that is seldomer.
+    #[inline(never)]
+    fn judge(&self, text: &[u8]) -> Option<(Trailer, bool)> {
+        let (payload, trailer, tunnel) = judge(text).ok()?;
+        if tunnel && self.nests(payload) { None } else { Some((trailer, tunnel)) }
     }
 
     /// Concludes a packet as the general way does.

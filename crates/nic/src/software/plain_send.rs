@@ -52,6 +52,12 @@ impl<'a, P: Provider> Run<'a, P> {
         Self { bits: 0, bundle: None }
     }
 
+    /// Whether a list is the first of another bundle.
+    #[inline]
+    pub(super) fn ends_with(&self, list: &NetBufferList) -> bool {
+        self.bits != 0 && self.bits != list.oob.ipsec_bits()
+    }
+
     /// Checks a list, and changes nothing of it. `None`: it goes the general way.
     #[inline(always)]
     pub(super) fn check(&mut self, sender: &Sender<'a, P>, list: &NetBufferList) -> Option<Sealing<'a, P>> {
@@ -131,29 +137,11 @@ impl<'a, P: Provider> Bundle<'a, P> {
 }
 
 impl<P: Provider> Sender<'_, P> {
-    /// Begins to fetch what the lists of a chunk need of the SA table, if they name several bundles.
-    #[inline]
-    pub(super) fn prefetch(&self, chunk: &[NetBufferList]) {
-        let (mut before, mut changes) = (0, 0);
-        for list in chunk {
-            let bits = list.oob.ipsec_bits();
-            if bits != before {
-                before = bits;
-                changes += 1;
-                if changes > 1 {
-                    Handle::from_bits(bits).inspect(|&handle| self.guard.prefetch(handle));
-                }
-            }
-        }
-        if changes > 1 {
-            self.prefetch_transforms(chunk);
-        }
-    }
-
-    /// The second step: what the bundles point to.
+    /// Begins to fetch what the lists to come need of the SA table: first the SAs, then what they point to.
     #[inline(never)]
-    fn prefetch_transforms(&self, chunk: &[NetBufferList]) {
-        let handles = chunk.iter().filter_map(|list| Handle::from_bits(list.oob.ipsec_bits()));
+    pub(super) fn prefetch(&self, lists: &[NetBufferList]) {
+        let handles = lists.iter().filter_map(|list| Handle::from_bits(list.oob.ipsec_bits()));
+        handles.clone().for_each(|handle| self.guard.prefetch(handle));
         handles.filter_map(|handle| self.guard.get(handle)?.esp_alone()).for_each(sa_table::prefetch);
     }
 }

@@ -120,9 +120,6 @@ impl<'a, P: Provider> Sender<'a, P> {
     /// one buffer, and none has failed that is not among the unsealed.
     fn seal(&self, chunk: &mut [NetBufferList], base: usize, memory: &mut Memory) -> bool {
         let mut staged = ArrayVec::<Staged<'_, P>, BATCH>::new();
-        if self.plain {
-            self.prefetch(chunk);
-        }
         let whole = self.seal_esp(chunk, base, memory, &mut staged);
         if !staged.is_empty() {
             self.run_stages(staged, chunk, base, memory);
@@ -136,7 +133,17 @@ impl<'a, P: Provider> Sender<'a, P> {
         let mut owners = ArrayVec::<usize, BATCH>::new();
         let mut run = Run::new();
         let mut whole = true;
-        for (index, list) in chunk.iter_mut().enumerate() {
+        let mut fetched = !self.plain;
+        let mut lists = chunk.iter_mut();
+        let mut next = 0;
+        while let Some(list) = lists.next() {
+            let index = next;
+            next += 1;
+            if !fetched && run.ends_with(list) {
+                // A second bundle: there may be many.
+                fetched = true;
+                self.prefetch(lists.as_ref());
+            }
             if let Some(plain_send::Sealing { esp, at, high }) = run.check(self, list) {
                 list.status = Status::SUCCESS;
                 let packet = list.buffer.as_mut_slice().get_mut(at..).and_then(|packet| esp.split_combined(packet));
