@@ -60,6 +60,9 @@ const QUEUE: usize = 16;
 /// Buffers that a worker owes to dispatchers; of more it does not know any longer.
 const OWED: usize = 1 << 14;
 
+/// Free buffers that a worker keeps; more, which came with packets that it has sent for others, go to a dispatcher.
+const RESERVE: usize = 512;
+
 /// Where what comes out of a worker goes. Each worker has its own.
 pub trait Output: Send {
     /// Puts frames on the wire, in order and all of them, and gives their buffers back to `pool`. What is left in `frames` is dropped. They may be another
@@ -229,6 +232,7 @@ impl<O: Output> Worker<O> {
     fn work(&mut self, work: Work) {
         let Work { task, now, mut frames, ticket } = work;
         let room = OWED.saturating_sub(self.owed.len());
+        let usual = frames.first().map_or(0, |frame| frame.buffer.capacity());
         self.owed.extend(frames.iter().map(|frame| frame.buffer.capacity()).take(room));
         let mut lost = 0;
         match task {
@@ -260,6 +264,11 @@ impl<O: Output> Worker<O> {
             }
             None => true,
         });
+        while pool.free() > RESERVE
+            && let Some(buffer) = pool.spare(usual)
+        {
+            frames.push(Frame::new(buffer));
+        }
         ticket.answer(Done { worker: self.number, frames, lost, backlog: self.lane.backlog() });
     }
 
