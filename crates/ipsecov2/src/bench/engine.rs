@@ -1,5 +1,6 @@
 //! The software NIC, and whole hosts: everything that this module uses of the stack's public interface is here.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -266,6 +267,8 @@ pub(super) struct Whole {
     plan: SaPlan,
     offload: bool,
     shared: bool,
+    /// Packets that workers have put on the wire.
+    reached: Arc<AtomicU64>,
 }
 
 impl Whole {
@@ -297,13 +300,14 @@ impl Whole {
         if let Some(sa) = host.transport().sas().into_iter().find(|sa| (sa.offload == OffloadReason::Offloaded) != offload) {
             return Err(BenchError::Offload { wanted: offload, reason: sa.offload.to_string() });
         }
-        Ok(Self { host, plan, offload, shared })
+        Ok(Self { host, plan, offload, shared, reached: Arc::default() })
     }
 
     /// A worker's way of plain packets to the wire.
     pub(super) fn sender(&self, template: Arc<Template>, picker: Picker, batch: usize) -> Result<Outbound, BenchError> {
         let (frames, wire, sent) = (FrameBatch::new(), FrameBatch::new(), FrameBatch::new());
-        Ok(Outbound { lane: self.host.open_lane()?, template, picker, size: batch, shared: self.shared, frames, wire, sent })
+        let (lane, reached) = (self.host.open_lane()?, Arc::clone(&self.reached));
+        Ok(Outbound { lane, template, picker, size: batch, shared: self.shared, frames, wire, sent, reached })
     }
 
     /// A worker's way of packets from the wire to plain ones.
@@ -312,15 +316,16 @@ impl Whole {
         Ok(Inbound { lane: self.host.open_lane()?, sender, size: batch, frames, out })
     }
 
-    /// Checks that every packet was protected, or opened, by whom it should.
+    /// Checks that every packet was protected, or opened, by whom it should, and reached the wire.
     pub(super) fn check(&self) -> Result<(), BenchError> {
-        let transport = self.host.transport();
-        let WayCounts { seen, offloaded, software, .. } = if self.plan.direction == Direction::Outbound { transport.outbound() } else { transport.inbound() };
+        let (transport, outbound) = (self.host.transport(), self.plan.direction == Direction::Outbound);
+        let WayCounts { seen, offloaded, software, .. } = if outbound { transport.outbound() } else { transport.inbound() };
         let counted = if self.offload { offloaded } else { software };
-        if counted.packets == seen.packets {
-            return Ok(());
+        if counted.packets != seen.packets {
+            return Err(BenchError::Elsewhere { offload: self.offload, packets: seen.packets, counted: counted.packets });
         }
-        Err(BenchError::Elsewhere { offload: self.offload, packets: seen.packets, counted: counted.packets })
+        let reached = self.reached.load(Ordering::Relaxed);
+        if outbound && reached != seen.packets { Err(BenchError::Impossible("packets that did not reach the wire")) } else { Ok(()) }
     }
 }
 
@@ -335,11 +340,12 @@ pub(super) struct Outbound {
     frames: FrameBatch,
     wire: FrameBatch,
     sent: FrameBatch,
+    reached: Arc<AtomicU64>,
 }
 
 impl Way for Outbound {
     fn batch(&mut self, clock: &Clock) -> Result<Duration, BenchError> {
-        let Self { lane, template, picker, size, shared, frames, wire, sent } = self;
+        let Self { lane, template, picker, size, shared, frames, wire, sent, reached } = self;
         for _ in 0..*size {
             let mut buffer = lane.pool().take(template.frame.len());
             template.fill_plain(buffer.as_mut_slice(), picker.pick().1)?;
@@ -352,6 +358,7 @@ impl Way for Outbound {
         });
         // Some of them may be sent by another worker, whose turn comes before, and with some of its own.
         BenchError::unless_all(*size, if *shared { *size } else { sent.len() })?;
+        reached.fetch_add(sent.len() as u64, Ordering::Relaxed);
         for frame in sent.drain(..) {
             lane.pool().give(frame.buffer);
         }
