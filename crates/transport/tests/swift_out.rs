@@ -122,11 +122,13 @@ impl Side {
         }
         let mut sas = Vec::new();
         for network in 0..SAS {
-            let limits = start.limits[usize::from(network)];
+            // The first carries packets of its own and those of another. Which of them get the last that it has depends on where a batch is cut.
+            let limits = if network == 0 { (Limits::NONE, Limits::NONE) } else { start.limits[usize::from(network)] };
             let mut parameters = bundle(network, limits, start.last).parameters();
             if let (Some(left), (Limits::NONE, Limits::NONE)) = (start.left, limits)
                 && let [one] = parameters.associations.as_mut_slice()
                 && !one.extended_sequence_numbers
+                && network != 0
             {
                 one.sequence_number = u32::MAX - left;
             }
