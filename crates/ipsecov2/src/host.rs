@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ipsec::Crypto;
-use ndis::{AdapterState, Datapath, Filter, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, Registry, Stack, StackError, StatusIndication};
+use ndis::{
+    AdapterState, Datapath, Filter, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, Offload, Registry, Stack, StackError, StatusIndication,
+};
 use nic::{DeletePolicy, NicCounters, NicDriver, NicParameters, SoftwareEngine};
 use packet::{BufferPool, FrameBatch, Medium, Time};
 use sa_table::{Handle, SEED_WORDS, Seed};
-use transport::{ClearPolicy, InboundBatch, LanesOpen, Mode, SaError, SaParameters, Transport, TransportConfig, TransportLane};
+use transport::{ClearPolicy, InboundBatch, LanesOpen, Mode, OffloadPolicy, OffloadReason, SaError, SaParameters, Transport, TransportConfig, TransportLane};
 
 use crate::operator::Operator;
+use crate::profile::Profile;
 use crate::workers::Crew;
 
 /// Name of a host's adapter.
@@ -36,8 +39,10 @@ pub struct HostConfig {
     pub clear: ClearPolicy,
     /// Most SAs of the transport.
     pub capacity: usize,
-    /// SA bundles that the NIC holds.
-    pub nic_capacity: u32,
+    /// What the NIC can do: of what the software engine can, whatever is in here, too.
+    pub hardware: Offload,
+    /// The hardware has no tunnel mode, against OV2-CAP-2, and that is meant so.
+    pub deviates_without_tunnel: bool,
     /// When the NIC asks for the deletion of SAs.
     pub delete_policy: DeletePolicy,
     /// Largest IP packet, in bytes.
@@ -60,7 +65,8 @@ impl Default for HostConfig {
             registry: Arc::new(MemoryRegistry::new()),
             clear: ClearPolicy::Decide,
             capacity: 65_536,
-            nic_capacity: nic::DEFAULT_CAPACITY,
+            hardware: nic::software_capabilities(nic::DEFAULT_CAPACITY),
+            deviates_without_tunnel: false,
             delete_policy: DeletePolicy::default(),
             mtu: 1500,
             reserved_spis: false,
@@ -68,6 +74,31 @@ impl Default for HostConfig {
             workers: 1,
         }
     }
+}
+
+impl HostConfig {
+    /// The same with a NIC of that profile.
+    #[must_use]
+    pub fn with_profile(self, profile: &Profile) -> Self {
+        Self { version: profile.version, hardware: profile.offload, deviates_without_tunnel: profile.deviates_without_tunnel(), ..self }
+    }
+
+    /// The same with a NIC that holds so many SA bundles.
+    #[must_use]
+    pub fn with_nic_capacity(mut self, bundles: u32) -> Self {
+        self.hardware.ipsec_v2.sa_offload_capacity = bundles;
+        self
+    }
+}
+
+/// An SA that must be offloaded, and is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("SA {name:?}: offload is required, and the adapter does not have it: {reason}")]
+pub struct NotOffloaded {
+    /// The SA's name.
+    pub name: String,
+    /// Why it is not.
+    pub reason: OffloadReason,
 }
 
 /// Why a host cannot be put together.
@@ -135,12 +166,13 @@ impl HostControl {
             mtu: config.mtu,
             reserved_spis: config.reserved_spis,
             delete_policy: config.delete_policy,
+            deviates_without_tunnel: config.deviates_without_tunnel,
             ..NicParameters::new(ADAPTER)
         };
         // Asked once here, so that the factory, which cannot fail, does not meet a capacity that is refused.
-        SoftwareEngine::new(config.crypto, config.nic_capacity)?;
-        let (crypto, nic_capacity) = (config.crypto, config.nic_capacity);
-        let make = move || SoftwareEngine::new(crypto, nic_capacity).expect("this capacity was taken before");
+        SoftwareEngine::with_hardware(config.crypto, &config.hardware)?;
+        let (crypto, hardware) = (config.crypto, config.hardware);
+        let make = move || SoftwareEngine::with_hardware(crypto, &hardware).expect("this capacity was taken before");
         let nic = Arc::new(NicDriver::new(parameters, make));
         let transport =
             Transport::new(TransportConfig { medium: config.medium, capacity: config.capacity, seed: random_seed()?, clear: config.clear }, config.crypto)?;
@@ -206,6 +238,16 @@ impl HostControl {
         let sa = self.transport.add_sa(parameters, now)?;
         self.transport.protect(sa);
         Ok(sa)
+    }
+
+    /// The first SA that must be offloaded and is not; to be asked when all were added.
+    ///
+    /// # Errors
+    /// [`NotOffloaded`] with the reason.
+    pub fn check_required(&self) -> Result<(), NotOffloaded> {
+        let sas = self.transport.sas();
+        let unmet = sas.iter().find(|sa| sa.policy == OffloadPolicy::Require && sa.offload != OffloadReason::Offloaded);
+        unmet.map_or(Ok(()), |sa| Err(NotOffloaded { name: sa.name.to_string(), reason: sa.offload }))
     }
 
     /// Adds SAs with their policies, which stand in the order of `sas`, behind those that are there. The handles come in that order, too.
@@ -385,6 +427,14 @@ impl Host {
     /// [`SaError`].
     pub fn add_sa(&self, parameters: SaParameters, now: Time) -> Result<Handle, SaError> {
         self.control.add_sa(parameters, now)
+    }
+
+    /// As [`HostControl::check_required`].
+    ///
+    /// # Errors
+    /// [`NotOffloaded`] with the reason.
+    pub fn check_required(&self) -> Result<(), NotOffloaded> {
+        self.control.check_required()
     }
 
     /// As [`HostControl::add_sas`].

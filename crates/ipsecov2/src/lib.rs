@@ -51,8 +51,11 @@
 pub mod bench;
 pub mod cli;
 pub mod demo;
+pub mod explain;
 pub mod host;
 pub mod operator;
 pub mod pcap;
+pub mod profile;
 pub mod sa_file;
+mod text_file;
 pub mod workers;

@@ -91,7 +91,7 @@ impl Ends {
     /// Two hosts with the same SA; one lets the NIC do it.
     fn new(connection: &Connection, direction: Direction, medium: Medium) -> Self {
         let host = |policy| {
-            let host = Host::new(&HostConfig { medium, mtu: 9216, capacity: 16, nic_capacity: 16, ..HostConfig::default() }).unwrap();
+            let host = Host::new(&HostConfig { medium, mtu: 9216, capacity: 16, ..HostConfig::default() }.with_nic_capacity(16)).unwrap();
             let mut parameters = connection.parameters(direction, true);
             parameters.offload = policy;
             let sa = host.add_sa(parameters, NOW).unwrap();

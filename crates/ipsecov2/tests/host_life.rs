@@ -14,7 +14,7 @@ use transport::{InboundBatch, Limits, OffloadReason, SaEventKind};
 const WRAP: u64 = 1 << 32;
 
 fn ip_config() -> HostConfig {
-    HostConfig { medium: Medium::Ip, capacity: 64, nic_capacity: 64, ..HostConfig::default() }
+    HostConfig { medium: Medium::Ip, capacity: 64, ..HostConfig::default() }.with_nic_capacity(64)
 }
 
 fn ipsec(setting: IpsecSetting) -> OffloadParameters {
@@ -165,7 +165,7 @@ fn packets_reordered_around_the_wrap_arrive_whoever_opens_them() {
 
 #[test]
 fn more_sas_than_the_nic_holds_are_carried_and_the_nic_makes_room_when_it_asks() {
-    let mut pair = Pair::with(&HostConfig { nic_capacity: 2, ..ip_config() });
+    let mut pair = Pair::with(&ip_config().with_nic_capacity(2));
     pair.connect(tunnel_v4());
     let mut waiting = tunnel_v4().parameters(ndis::Direction::Outbound, true);
     waiting.associations[0].spi.0 = 0x7777;

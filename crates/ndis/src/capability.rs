@@ -5,16 +5,17 @@
 //! can have no effect are zero.
 
 use core::fmt;
+use core::ops::ControlFlow;
 
 use crate::keyword::{IpsecSetting, Switch, TxRx};
 use crate::offload::{
-    AuthenticationAlgorithms, ChecksumOffload, ChecksumSet, Encapsulation, EncryptionAlgorithms, IpsecOffloadV1, IpsecOffloadV2, Ipv4Ah, Ipv4Esp, LargeSendSet,
-    LargeSendV2, Offload, OffloadFlags, UdpEspTypes,
+    AuthenticationAlgorithms, ChecksumOffload, ChecksumSet, Encapsulation, EncryptionAlgorithms, IcvLengths, IpsecOffloadV1, IpsecOffloadV2, Ipv4Ah, Ipv4Esp,
+    LargeSendSet, LargeSendV2, Offload, OffloadFlags, UdpEspTypes,
 };
 use crate::oid::{OffloadEncapsulation, SetEncapsulation};
 use crate::parameters::OffloadParameters;
 use crate::registry::AdapterKeywords;
-use crate::sa::{AuthenticationAlgorithm, EncryptionAlgorithm, SaBundle};
+use crate::sa::{AuthenticationAlgorithm, EncryptionAlgorithm, Keyed, SaBundle};
 use crate::status::Status;
 use crate::version::NdisVersion;
 
@@ -40,6 +41,8 @@ pub enum CapabilityField {
     AhEspCombined,
     /// The encryption algorithm, with its key size.
     EncryptionAlgorithms,
+    /// The length of the ICV of a combined mode; an extension, see [`IpsecOffloadV2::ext_refused_icv_lengths`].
+    IcvLength,
     /// The authentication algorithm, with its key size.
     AuthenticationAlgorithms,
     /// Extended sequence numbers.
@@ -58,7 +61,7 @@ pub enum CapabilityField {
 
 impl CapabilityField {
     /// All fields that [`IpsecOffloadV2::covers`] looks at, in its order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Encapsulation,
         Self::Ipv6Supported,
         Self::Esp,
@@ -69,10 +72,11 @@ impl CapabilityField {
         Self::UdpEsp,
         Self::ExtendedSequenceNumbers,
         Self::EncryptionAlgorithms,
+        Self::IcvLength,
         Self::AuthenticationAlgorithms,
     ];
 
-    /// Microsoft's name of the member of `NDIS_IPSEC_OFFLOAD_V2`.
+    /// Microsoft's name of the member of `NDIS_IPSEC_OFFLOAD_V2`; `IcvLength`, an extension, is no member of it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Encapsulation => "Encapsulation",
@@ -80,6 +84,7 @@ impl CapabilityField {
             Self::Ah => "Ah",
             Self::AhEspCombined => "AhEspCombined",
             Self::EncryptionAlgorithms => "EncryptionAlgorithms",
+            Self::IcvLength => "IcvLength",
             Self::AuthenticationAlgorithms => "AuthenticationAlgorithms",
             Self::ExtendedSequenceNumbers => "ExtendedSequenceNumbers",
             Self::UdpEsp => "UdpEsp",
@@ -108,6 +113,8 @@ pub enum CapabilityValue {
     Authentication(AuthenticationAlgorithms),
     /// UDP-ESP encapsulation types.
     UdpEsp(UdpEspTypes),
+    /// Lengths of ICVs.
+    Icv(IcvLengths),
 }
 
 impl fmt::Display for CapabilityValue {
@@ -125,6 +132,7 @@ impl fmt::Display for CapabilityValue {
             Self::Encryption(set) => mask(f, set, "nothing"),
             Self::Authentication(set) => mask(f, set, "nothing"),
             Self::UdpEsp(set) => mask(f, set, "nothing"),
+            Self::Icv(set) => mask(f, set, "nothing"),
         }
     }
 }
@@ -172,7 +180,7 @@ meet_bits!(Encapsulation, UdpEspTypes, AuthenticationAlgorithms, EncryptionAlgor
 
 /// Members of which more is more; a number is an amount. `u32` masks and numbers of which less is more are named apart.
 macro_rules! meet_members {
-    ($name:ident { $($member:ident),* $(; least $least:ident)? $(; greatest $greatest:ident)? $(; mask $mask:ident)? }) => {
+    ($name:ident { $($member:ident),* $(; least $least:ident)? $(; greatest $greatest:ident)? $(; mask $mask:ident)? $(; union $union:ident)? }) => {
         impl $name {
             fn meet(&self, other: &Self) -> Self {
                 Self {
@@ -180,6 +188,7 @@ macro_rules! meet_members {
                     $($least: self.$least.min(other.$least),)?
                     $($greatest: self.$greatest.max(other.$greatest),)?
                     $($mask: self.$mask & other.$mask,)?
+                    $($union: self.$union | other.$union,)?
                 }
                 .normalized()
             }
@@ -190,7 +199,7 @@ macro_rules! meet_members {
 meet_members!(IpsecOffloadV2 {
     encapsulation, ipv6_supported, ipv4_options, ipv6_non_ipsec_extension_headers, ah, esp, ah_esp_combined, transport, tunnel,
     transport_tunnel_combined, lso_supported, extended_sequence_numbers, udp_esp, authentication_algorithms, encryption_algorithms;
-    least sa_offload_capacity
+    least sa_offload_capacity; union ext_refused_icv_lengths
 });
 meet_members!(Ipv4Ah { md5, sha_1, transport, tunnel, send, receive });
 meet_members!(Ipv4Esp { des, triple_des, null_esp, transport, tunnel, send, receive });
@@ -273,6 +282,7 @@ impl IpsecOffloadV2 {
             ipv6_non_ipsec_extension_headers: self.ipv6_non_ipsec_extension_headers && self.ipv6_supported,
             udp_esp: if self.esp { self.udp_esp } else { UdpEspTypes::empty() },
             encryption_algorithms: if self.esp { self.encryption_algorithms } else { EncryptionAlgorithms::empty() },
+            ext_refused_icv_lengths: if self.esp { self.ext_refused_icv_lengths } else { IcvLengths::empty() },
             ..self
         }
     }
@@ -311,59 +321,94 @@ impl IpsecOffloadV2 {
     }
 
     /// Whether the set covers an SA, in that mode if it is known; packets under it may still be beyond the set. Capacity is not looked at, and an ICV
-    /// of 8, 12 or 16 bytes is covered by the algorithm's bit.
+    /// of 8, 12 or 16 bytes is covered by the algorithm's bit unless the set refuses that length.
     ///
     /// # Errors
     /// [`NotCovered`] with the first capability that is missing, in the order of [`CapabilityField::ALL`].
     pub fn covers(&self, bundle: &SaBundle, mode: Option<SaMode>) -> Result<(), NotCovered> {
+        match self.look(bundle, mode, &mut ControlFlow::Break) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(missing) => Err(missing),
+        }
+    }
+
+    /// Everything that an SA needs and the set does not have, in the order of [`CapabilityField::ALL`]; nothing if the set covers it.
+    pub fn lacks(&self, bundle: &SaBundle, mode: Option<SaMode>) -> Vec<NotCovered> {
+        let mut all = Vec::new();
+        let _: ControlFlow<()> = self.look(bundle, mode, &mut |missing| {
+            all.push(missing);
+            ControlFlow::Continue(())
+        });
+        all
+    }
+
+    /// Hands what is missing to `found`, one after the other, until that breaks off.
+    fn look<B>(&self, bundle: &SaBundle, mode: Option<SaMode>, found: &mut impl FnMut(NotCovered) -> ControlFlow<B>) -> ControlFlow<B> {
         let (esp, ah) = (bundle.associations.esp(), bundle.associations.ah());
         let extended = esp.is_some_and(|esp| esp.extended_sequence_numbers) || ah.is_some_and(|ah| ah.extended_sequence_numbers);
-
-        needs(CapabilityField::Encapsulation, true, self.is_supported())?;
-        needs(CapabilityField::Ipv6Supported, bundle.endpoints.ipv6, self.ipv6_supported)?;
-        needs(CapabilityField::Esp, esp.is_some(), self.esp)?;
-        needs(CapabilityField::Ah, ah.is_some(), self.ah)?;
-        needs(CapabilityField::AhEspCombined, esp.is_some() && ah.is_some(), self.ah_esp_combined)?;
-        needs(CapabilityField::Transport, mode == Some(SaMode::Transport), self.transport)?;
-        needs(CapabilityField::Tunnel, mode == Some(SaMode::Tunnel), self.tunnel)?;
+        let mut flag = |field, asked: bool, supported: bool| {
+            if asked && !supported {
+                found(NotCovered { field, asked: CapabilityValue::Flag(true), supported: CapabilityValue::Flag(false) })
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        flag(CapabilityField::Encapsulation, true, self.is_supported())?;
+        flag(CapabilityField::Ipv6Supported, bundle.endpoints.ipv6, self.ipv6_supported)?;
+        flag(CapabilityField::Esp, esp.is_some(), self.esp)?;
+        flag(CapabilityField::Ah, ah.is_some(), self.ah)?;
+        flag(CapabilityField::AhEspCombined, esp.is_some() && ah.is_some(), self.ah_esp_combined)?;
+        flag(CapabilityField::Transport, mode == Some(SaMode::Transport), self.transport)?;
+        flag(CapabilityField::Tunnel, mode == Some(SaMode::Tunnel), self.tunnel)?;
         if let Some(kind) = bundle.udp_esp
             && !self.udp_esp.contains(kind.bit())
         {
             let (asked, supported) = (CapabilityValue::UdpEsp(kind.bit()), CapabilityValue::UdpEsp(self.udp_esp));
-            return Err(NotCovered { field: CapabilityField::UdpEsp, asked, supported });
+            found(NotCovered { field: CapabilityField::UdpEsp, asked, supported })?;
         }
-        needs(CapabilityField::ExtendedSequenceNumbers, extended, self.extended_sequence_numbers)?;
-        if let Some(esp) = esp {
-            self.covers_encryption(esp.encryption.algorithm)?;
-            if let Some(authentication) = &esp.authentication {
-                self.covers_authentication(authentication.algorithm)?;
-            }
+        if extended && !self.extended_sequence_numbers {
+            let (asked, supported) = (CapabilityValue::Flag(true), CapabilityValue::Flag(false));
+            found(NotCovered { field: CapabilityField::ExtendedSequenceNumbers, asked, supported })?;
         }
-        ah.map_or(Ok(()), |ah| self.covers_authentication(ah.authentication.algorithm))
+        let encryption = esp.and_then(|esp| self.lacks_encryption(esp.encryption.algorithm));
+        let icv = esp.and_then(|esp| self.lacks_icv(&esp.encryption));
+        let esp_authentication = esp.and_then(|esp| self.lacks_authentication(esp.authentication.as_ref()?.algorithm));
+        let ah_authentication = ah.and_then(|ah| self.lacks_authentication(ah.authentication.algorithm));
+        // Of one thing that both halves lack it is enough to hear once.
+        let ah_authentication = ah_authentication.filter(|missing| esp_authentication != Some(*missing));
+        for missing in [encryption, icv, esp_authentication, ah_authentication].into_iter().flatten() {
+            found(missing)?;
+        }
+        ControlFlow::Continue(())
     }
 
-    fn covers_encryption(&self, algorithm: EncryptionAlgorithm) -> Result<(), NotCovered> {
-        if self.encryption_algorithms.contains(algorithm.bit()) {
-            return Ok(());
-        }
-        let (asked, supported) = (CapabilityValue::Encryption(algorithm.bit()), CapabilityValue::Encryption(self.encryption_algorithms));
-        Err(NotCovered { field: CapabilityField::EncryptionAlgorithms, asked, supported })
+    fn lacks_encryption(&self, algorithm: EncryptionAlgorithm) -> Option<NotCovered> {
+        let (asked, supported) = (algorithm.bit(), self.encryption_algorithms);
+        let missing = NotCovered {
+            field: CapabilityField::EncryptionAlgorithms,
+            asked: CapabilityValue::Encryption(asked),
+            supported: CapabilityValue::Encryption(supported),
+        };
+        (!supported.contains(asked)).then_some(missing)
     }
 
-    fn covers_authentication(&self, algorithm: AuthenticationAlgorithm) -> Result<(), NotCovered> {
-        if self.authentication_algorithms.contains(algorithm.bit()) {
-            return Ok(());
-        }
-        let (asked, supported) = (CapabilityValue::Authentication(algorithm.bit()), CapabilityValue::Authentication(self.authentication_algorithms));
-        Err(NotCovered { field: CapabilityField::AuthenticationAlgorithms, asked, supported })
+    fn lacks_icv(&self, encryption: &Keyed<EncryptionAlgorithm>) -> Option<NotCovered> {
+        let combined = matches!(encryption.algorithm, EncryptionAlgorithm::AesGcm(_) | EncryptionAlgorithm::ChaCha20Poly1305);
+        let asked = IcvLengths::of_additional_info(encryption.additional_info);
+        let supported = CapabilityValue::Icv(IcvLengths::all() - self.ext_refused_icv_lengths);
+        let missing = NotCovered { field: CapabilityField::IcvLength, asked: CapabilityValue::Icv(asked), supported };
+        (combined && self.ext_refused_icv_lengths.intersects(asked)).then_some(missing)
     }
-}
 
-fn needs(field: CapabilityField, asked: bool, supported: bool) -> Result<(), NotCovered> {
-    if asked && !supported {
-        return Err(NotCovered { field, asked: CapabilityValue::Flag(true), supported: CapabilityValue::Flag(false) });
+    fn lacks_authentication(&self, algorithm: AuthenticationAlgorithm) -> Option<NotCovered> {
+        let (asked, supported) = (algorithm.bit(), self.authentication_algorithms);
+        let missing = NotCovered {
+            field: CapabilityField::AuthenticationAlgorithms,
+            asked: CapabilityValue::Authentication(asked),
+            supported: CapabilityValue::Authentication(supported),
+        };
+        (!supported.contains(asked)).then_some(missing)
     }
-    Ok(())
 }
 
 impl ChecksumSet {

@@ -41,6 +41,8 @@ pub struct AdapterAttributes {
     pub default_configuration: Offload,
     /// Whether the driver registered a direct request handler and a direct cancel handler (OV2-OID-3); IPsecOV2 needs both.
     pub direct_requests: bool,
+    /// The driver knows that OV2-CAP-2 demands tunnel mode of IPsecOV2, and its hardware has none all the same: the adapter is taken as it is.
+    pub deviates_without_tunnel: bool,
 }
 
 /// What came up out of a control call or a poll, to be delivered by the stack once the call has returned.

@@ -50,6 +50,7 @@
 //!             hardware_capabilities: hardware,
 //!             default_configuration: hardware.configured(keywords),
 //!             direct_requests: true,
+//!             deviates_without_tunnel: false,
 //!         };
 //!         Ok((Box::new(Nic), attributes))
 //!     }

@@ -79,6 +79,17 @@ bitflags! {
         const EXT_CHACHA20_POLY1305 = 0x1_0000;
     }
 
+    /// Lengths of the ICV of AES-GCM and ChaCha20-Poly1305 in ESP, in bytes.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+    pub struct IcvLengths: u32 {
+        /// 8.
+        const ICV_8 = 0x1;
+        /// 12.
+        const ICV_12 = 0x2;
+        /// 16.
+        const ICV_16 = 0x4;
+    }
+
     /// Flags of a whole capability set.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
     pub struct OffloadFlags: u32 {
@@ -125,6 +136,18 @@ impl EncryptionAlgorithm {
     /// The algorithm of a single bit; `None` for no, several or unknown bits.
     pub fn from_bit(bits: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|algorithm| algorithm.bit().bits() == bits)
+    }
+}
+
+impl IcvLengths {
+    /// The length's bit: that of `additional_info` of a combined mode, 0 meaning 16 (OV2-SA-3). A length that no such algorithm has, has none.
+    pub const fn of_additional_info(additional_info: u32) -> Self {
+        match additional_info {
+            8 => Self::ICV_8,
+            12 => Self::ICV_12,
+            0 | 16 => Self::ICV_16,
+            _ => Self::empty(),
+        }
     }
 }
 
@@ -208,6 +231,8 @@ pub struct IpsecOffloadV2 {
     pub encryption_algorithms: EncryptionAlgorithms,
     /// How many SA bundles the NIC holds.
     pub sa_offload_capacity: u32,
+    /// Extension: lengths of the ICV that the NIC does *not* take, although it has the algorithm. The ABI has no member for it, and says that it takes all.
+    pub ext_refused_icv_lengths: IcvLengths,
 }
 
 /// Capabilities of one protocol of IPsecOV1.

@@ -5,8 +5,8 @@ mod common;
 use common::{GCM_128, ah, any_bundle, any_ipsec_v2, any_offload, bundle, esp};
 use ndis::{
     AdapterKeywords, AesKeySize, Associations, AuthenticationAlgorithm, AuthenticationAlgorithms, CapabilityField, CapabilityValue, Encapsulation,
-    EncryptionAlgorithm, EncryptionAlgorithms, IpsecOffloadV2, IpsecSetting, Keyword, NdisVersion, Offload, OffloadEncapsulation, OffloadParameters, SaBundle,
-    SaMode, SetEncapsulation, Setting, Status, Switch, TxRx, UdpEspType, UdpEspTypes,
+    EncryptionAlgorithm, EncryptionAlgorithms, IcvLengths, IpsecOffloadV2, IpsecSetting, Keyword, NdisVersion, Offload, OffloadEncapsulation,
+    OffloadParameters, SaBundle, SaMode, SetEncapsulation, Setting, Status, Switch, TxRx, UdpEspType, UdpEspTypes,
 };
 use proptest::prelude::*;
 
@@ -31,6 +31,7 @@ fn everything() -> IpsecOffloadV2 {
         authentication_algorithms: AuthenticationAlgorithms::all(),
         encryption_algorithms: EncryptionAlgorithms::all(),
         sa_offload_capacity: 100,
+        ext_refused_icv_lengths: IcvLengths::empty(),
     }
 }
 
@@ -216,6 +217,14 @@ fn every_missing_capability_is_named() {
             CapabilityValue::Encryption(without_gcm),
         ),
         (
+            esp_gcm(),
+            None,
+            IpsecOffloadV2 { ext_refused_icv_lengths: IcvLengths::ICV_16, ..full },
+            CapabilityField::IcvLength,
+            CapabilityValue::Icv(IcvLengths::ICV_16),
+            CapabilityValue::Icv(IcvLengths::ICV_8 | IcvLengths::ICV_12),
+        ),
+        (
             both(),
             None,
             IpsecOffloadV2 { authentication_algorithms: without_sha1, ..full },
@@ -243,6 +252,24 @@ fn every_missing_capability_is_named() {
     for field in CapabilityField::ALL {
         assert!(named.contains(&field), "{field} has no line in the table");
     }
+}
+
+/// What the set refuses is refused of combined modes, by their additional info, and of nothing else.
+#[test]
+fn refused_icv_lengths_are_those_of_combined_modes() {
+    for (icv, refused) in [(0, IcvLengths::ICV_16), (16, IcvLengths::ICV_16), (12, IcvLengths::ICV_12), (8, IcvLengths::ICV_8)] {
+        let mut half = esp(GCM_128, None);
+        half.encryption.additional_info = icv;
+        let asked = bundle(Associations::Esp(half));
+        for length in [IcvLengths::ICV_8, IcvLengths::ICV_12, IcvLengths::ICV_16] {
+            let set = IpsecOffloadV2 { ext_refused_icv_lengths: length, ..everything() };
+            assert_eq!(set.covers(&asked, None).is_err(), length == refused, "{icv} {length:?}");
+            assert!(set.is_within(&everything()) && !everything().is_within(&set));
+        }
+    }
+    let none = IpsecOffloadV2 { ext_refused_icv_lengths: IcvLengths::all(), ..everything() };
+    assert_eq!(none.covers(&bundle(Associations::Ah(ah(AuthenticationAlgorithm::HmacSha256))), None), Ok(()));
+    assert_eq!(none.covers(&esp_gcm(), None).unwrap_err().to_string(), "IcvLength: ICV_16 asked, nothing supported");
 }
 
 #[test]

@@ -5,9 +5,9 @@ mod common;
 use common::any_offload;
 use ndis::raw::{self, RawError};
 use ndis::{
-    AuthenticationAlgorithms, CryptoStatus, Encapsulation, EncryptionAlgorithms, HeaderReceive, HeaderTransmit, IpsecOffloadV1, IpsecOffloadV2, IpsecReceive,
-    IpsecSetting, Keyword, NdisVersion, Offload, OffloadEncapsulation, OffloadHandle, OffloadParameters, Oid, OutOfBand, SetEncapsulation, Status,
-    StatusIndication, Switch, UdpEspTypes,
+    AuthenticationAlgorithms, CryptoStatus, Encapsulation, EncryptionAlgorithms, HeaderReceive, HeaderTransmit, IcvLengths, IpsecOffloadV1, IpsecOffloadV2,
+    IpsecReceive, IpsecSetting, Keyword, NdisVersion, Offload, OffloadEncapsulation, OffloadHandle, OffloadParameters, Oid, OutOfBand, SetEncapsulation,
+    Status, StatusIndication, Switch, UdpEspTypes,
 };
 use proptest::prelude::*;
 
@@ -61,6 +61,7 @@ fn members_of_ipsec_version_2_are_where_the_abi_has_them() {
         authentication_algorithms: AuthenticationAlgorithms::SHA_256 | AuthenticationAlgorithms::EXT_SHA_512,
         encryption_algorithms: EncryptionAlgorithms::AES_GCM_256 | EncryptionAlgorithms::EXT_CHACHA20_POLY1305,
         sa_offload_capacity: 0x0102_0304,
+        ext_refused_icv_lengths: IcvLengths::ICV_8,
     };
     let bytes = raw::offload::encode(&Offload { ipsec_v2: set, ..Offload::default() }, version(20));
     let mut expected = vec![0u8; 144];
@@ -77,7 +78,12 @@ fn members_of_ipsec_version_2_are_where_the_abi_has_them() {
     let read = raw::offload::decode(&bytes).unwrap().ipsec_v2;
     assert_eq!(
         read,
-        IpsecOffloadV2 { authentication_algorithms: AuthenticationAlgorithms::SHA_256, encryption_algorithms: EncryptionAlgorithms::AES_GCM_256, ..set }
+        IpsecOffloadV2 {
+            authentication_algorithms: AuthenticationAlgorithms::SHA_256,
+            encryption_algorithms: EncryptionAlgorithms::AES_GCM_256,
+            ext_refused_icv_lengths: IcvLengths::empty(),
+            ..set
+        }
     );
 }
 
@@ -320,6 +326,7 @@ proptest! {
         let ipsec_v2 = IpsecOffloadV2 {
             authentication_algorithms: AuthenticationAlgorithms::from_bits_retain(set.authentication_algorithms.bits() & 0xffff),
             encryption_algorithms: EncryptionAlgorithms::from_bits_retain(set.encryption_algorithms.bits() & 0xffff),
+            ext_refused_icv_lengths: IcvLengths::empty(),
             ..set
         };
         let ipsec_v2 = if version.has_ipsec_v2() { ipsec_v2 } else { IpsecOffloadV2::default() };

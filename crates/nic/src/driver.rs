@@ -78,6 +78,8 @@ pub struct NicParameters {
     pub reserved_spis: bool,
     /// Whether ESP without any authentication is accepted (OV2-COMB-2).
     pub allow_unauthenticated: bool,
+    /// The hardware has IPsecOV2 without tunnel mode, against OV2-CAP-2, and that is meant so.
+    pub deviates_without_tunnel: bool,
     /// When to ask for the deletion of an SA.
     pub delete_policy: DeletePolicy,
     /// Who is told what happens.
@@ -95,6 +97,7 @@ impl NicParameters {
             udp_esp_port: UDP_ESP_PORT,
             reserved_spis: false,
             allow_unauthenticated: false,
+            deviates_without_tunnel: false,
             delete_policy: DeletePolicy::default(),
             observer: None,
         }
@@ -122,6 +125,7 @@ impl fmt::Debug for NicParameters {
             .field("udp_esp_port", &self.udp_esp_port)
             .field("reserved_spis", &self.reserved_spis)
             .field("allow_unauthenticated", &self.allow_unauthenticated)
+            .field("deviates_without_tunnel", &self.deviates_without_tunnel)
             .field("delete_policy", &self.delete_policy)
             .finish_non_exhaustive()
     }
@@ -173,6 +177,7 @@ impl<E: Engine> NicDriver<E> {
             hardware_capabilities: hardware,
             default_configuration: configured,
             direct_requests: self.parameters.version.has_ipsec_v2(),
+            deviates_without_tunnel: self.parameters.deviates_without_tunnel,
         };
         let miniport = NicMiniport::new(engine, Arc::clone(&self.parameters), Arc::clone(&self.counters), hardware, configured);
         (miniport, attributes)

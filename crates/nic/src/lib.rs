@@ -53,4 +53,4 @@ pub use driver::{DeletePolicy, NicDriver, NicEvent, NicParameters, Observer, UDP
 pub use engine::{Activation, Engine, EngineConfig, EngineEvent, EngineQueue, Progress, Token};
 pub use link::ip_offset;
 pub use miniport::NicMiniport;
-pub use software::{DEFAULT_CAPACITY, SoftwareEngine};
+pub use software::{DEFAULT_CAPACITY, SoftwareEngine, software_capabilities};

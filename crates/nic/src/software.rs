@@ -53,7 +53,7 @@ pub const DEFAULT_CAPACITY: u32 = 65_536;
 /// A NIC in software. See the [module](self).
 pub struct SoftwareEngine<P: Provider = Crypto> {
     shared: Arc<Shared<P>>,
-    capacity: u32,
+    hardware: Offload,
 }
 
 /// What control and lanes share.
@@ -94,6 +94,17 @@ impl<P: Provider> SoftwareEngine<P> {
     /// # Errors
     /// [`CapacityError`] for a capacity of zero or beyond [`sa_table::MAX_CAPACITY`].
     pub fn new(provider: P, capacity: u32) -> Result<Self, CapacityError> {
+        Self::with_hardware(provider, &software_capabilities(capacity))
+    }
+
+    /// An engine on `provider` that takes on the hardware capabilities of another: of what it can do, it reports and does what `hardware` has, too, for as
+    /// many SA bundles (at least one, although an engine without IPsec reports none).
+    ///
+    /// # Errors
+    /// [`CapacityError`] for a capacity beyond [`sa_table::MAX_CAPACITY`], or IPsec with none.
+    pub fn with_hardware(provider: P, hardware: &Offload) -> Result<Self, CapacityError> {
+        let asked = hardware.ipsec_v2.sa_offload_capacity;
+        let capacity = if hardware.ipsec_v2.is_supported() { asked } else { asked.max(1) };
         let table = SaTable::new(capacity as usize, random_seed())?;
         let shared = Shared {
             provider,
@@ -104,7 +115,7 @@ impl<P: Provider> SoftwareEngine<P> {
             removals: Mutex::default(),
             plain: true,
         };
-        Ok(Self { shared: Arc::new(shared), capacity })
+        Ok(Self { shared: Arc::new(shared), hardware: software_capabilities(capacity).intersect(hardware) })
     }
 
     /// Lets all packets go the general way, plain ones too. Nobody can see the difference, which is what it is for: to be compared.
@@ -121,6 +132,29 @@ impl<P: Provider> SoftwareEngine<P> {
     pub fn provider(&self) -> &P {
         &self.shared.provider
     }
+}
+
+/// All that the software engine can do (OV2-CAP-12), for `capacity` SA bundles.
+pub fn software_capabilities(capacity: u32) -> Offload {
+    let ipsec_v2 = IpsecOffloadV2 {
+        encapsulation: Encapsulation::NULL | Encapsulation::IEEE_802_3 | Encapsulation::IEEE_802_3_P_AND_Q,
+        ipv6_supported: true,
+        ipv4_options: true,
+        ipv6_non_ipsec_extension_headers: true,
+        ah: true,
+        esp: true,
+        ah_esp_combined: true,
+        transport: true,
+        tunnel: true,
+        transport_tunnel_combined: true,
+        extended_sequence_numbers: true,
+        udp_esp: UdpEspTypes::all(),
+        authentication_algorithms: AuthenticationAlgorithms::all(),
+        encryption_algorithms: EncryptionAlgorithms::all(),
+        sa_offload_capacity: capacity,
+        ..IpsecOffloadV2::default()
+    };
+    Offload { ipsec_v2, ..Offload::default() }
 }
 
 /// A seed that nobody outside knows: the standard library's hash keys come from the system's random generator.
@@ -165,25 +199,7 @@ const fn offload_handle(handle: Handle) -> Result<OffloadHandle, Status> {
 
 impl<P: Provider> Engine for SoftwareEngine<P> {
     fn hardware_capabilities(&self) -> Offload {
-        let ipsec_v2 = IpsecOffloadV2 {
-            encapsulation: Encapsulation::NULL | Encapsulation::IEEE_802_3 | Encapsulation::IEEE_802_3_P_AND_Q,
-            ipv6_supported: true,
-            ipv4_options: true,
-            ipv6_non_ipsec_extension_headers: true,
-            ah: true,
-            esp: true,
-            ah_esp_combined: true,
-            transport: true,
-            tunnel: true,
-            transport_tunnel_combined: true,
-            extended_sequence_numbers: true,
-            udp_esp: UdpEspTypes::all(),
-            authentication_algorithms: AuthenticationAlgorithms::all(),
-            encryption_algorithms: EncryptionAlgorithms::all(),
-            sa_offload_capacity: self.capacity,
-            ..IpsecOffloadV2::default()
-        };
-        Offload { ipsec_v2, ..Offload::default() }
+        self.hardware
     }
 
     fn configure(&self, config: &EngineConfig) {
@@ -271,7 +287,10 @@ impl<P: Provider> Engine for SoftwareEngine<P> {
 
 impl<P: Provider> fmt::Debug for SoftwareEngine<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SoftwareEngine").field("provider", &self.shared.provider.name()).field("capacity", &self.capacity).finish_non_exhaustive()
+        f.debug_struct("SoftwareEngine")
+            .field("provider", &self.shared.provider.name())
+            .field("capacity", &self.hardware.ipsec_v2.sa_offload_capacity)
+            .finish_non_exhaustive()
     }
 }
 

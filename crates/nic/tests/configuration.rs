@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use common::{Link, Nic, ON, Sa, Shape};
 use ndis::{
-    AdapterKeywords, AuthenticationAlgorithm, CryptoStatus, Direction, Encapsulation, EncryptionAlgorithm, EncryptionAlgorithms, IpsecOffloadV2, IpsecSetting,
-    Keyword, Miniport, MiniportDriver, NdisVersion, Offload, OffloadParameters, Oid, OidRequest, OutOfBand, RequestId, SetEncapsulation, Status,
+    AdapterKeywords, AuthenticationAlgorithm, CryptoStatus, Direction, Encapsulation, EncryptionAlgorithm, EncryptionAlgorithms, IcvLengths, IpsecOffloadV2,
+    IpsecSetting, Keyword, Miniport, MiniportDriver, NdisVersion, Offload, OffloadParameters, Oid, OidRequest, OutOfBand, RequestId, SetEncapsulation, Status,
     StatusIndication, Switch, UdpEspTypes, Upcalls,
 };
 use nic::{Activation, DEFAULT_CAPACITY, Engine, EngineEvent, NicDriver, NicParameters, SoftwareEngine};
@@ -53,6 +53,7 @@ fn the_software_engine_reports_what_it_does() {
         authentication_algorithms: AuthenticationAlgorithm::ALL.iter().map(|algorithm| algorithm.bit()).collect(),
         encryption_algorithms: EncryptionAlgorithm::ALL.iter().map(|algorithm| algorithm.bit()).collect(),
         sa_offload_capacity: DEFAULT_CAPACITY,
+        ext_refused_icv_lengths: IcvLengths::empty(),
     };
     let hardware = SoftwareEngine::default().hardware_capabilities();
     assert_eq!(hardware, Offload { ipsec_v2: expected, ..Offload::default() });

@@ -45,7 +45,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             if waiting.iter().any(|association| core::ptr::eq(*association, layer.association)) {
                 again = true;
                 // Under another number it would most likely be opened anew, too; the last try is for the number that it has in its turn.
-                if let Some(sequence) = anew(&layer, finding, window).filter(|_| layer.tries + 1 < MAX_TRIES) {
+                if let Some(sequence) = anew(&layer, finding, window).filter(|_| layer.tries + 1 < MAX_TRIES && !layer.sa.must_be_offloaded()) {
                     item.step = Step::Open(Layer { sequence, ..layer });
                 }
                 continue;
@@ -56,6 +56,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
                     item.taken_off(&layer);
                     Step::Look
                 }
+                Decision::Open(_) if layer.sa.must_be_offloaded() => Step::End(Verdict::Dropped(DropReason::NotOffloaded)),
                 Decision::Open(sequence) => {
                     // At most one for each packet.
                     let _ = waiting.try_push(layer.association);

@@ -222,6 +222,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             NicSays::Good => Step::Decide(layer, Finding::NicOpened),
             // What it refused it refused under an SA of its own. Unless that can be this one, the transport looks for itself.
             NicSays::Bad(reason) if sa.offload_handle().is_some() => Step::Decide(layer, Finding::NicRefused(reason)),
+            NicSays::Bad(_) | NicSays::Nothing if sa.must_be_offloaded() => Step::Decide(layer, Finding::NotAsked(DropReason::NotOffloaded)),
             // Also where the number is against it: what cannot be proved is forged and not repeated, whoever finds out (OV2-TRANS-3).
             NicSays::Bad(_) | NicSays::Nothing => Step::Open(layer),
         }

@@ -2,71 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use ipsec::Provider;
 use ndis::{
-    AddSaEntry, BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, NotCovered, Offload,
-    OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
+    AddSaEntry, BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, IpsecOffloadV2,
+    NotCovered, Offload, OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
 };
 use packet::{IpVersion, Medium, ParsedIp};
 use sa_table::{Handle, SaTable};
 
 use crate::parameters::Mode;
+use crate::reason::OffloadReason;
 use crate::sa::Sa;
-
-/// Why an SA is, or is not, offloaded. Every SA has exactly one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OffloadReason {
-    /// The NIC has it.
-    Offloaded,
-    /// The NIC was asked and has not answered yet.
-    Pending,
-    /// There is no adapter.
-    NoAdapter,
-    /// All task offloads are switched off in the system (`DisableTaskOffload`).
-    TaskOffloadDisabled,
-    /// IPsec offload is switched off in the system (`EnabledOffload` 0).
-    IpsecOffloadDisabled,
-    /// The adapter did not take the encapsulation (OV2-CAP-9).
-    EncapsulationRefused(Status),
-    /// The current configuration does not cover it; says the field that decided.
-    NotCovered(NotCovered),
-    /// The NIC holds as many bundles as it can.
-    Capacity,
-    /// The NIC refused it.
-    Refused(Status),
-    /// The SA's owner forbids it.
-    Forbidden,
-    /// The NIC asked to have it deleted (OV2-SA-8).
-    DeletedByNic,
-    /// The adapter is resetting.
-    Resetting,
-    /// The SA's life is over.
-    Expired,
-}
-
-impl fmt::Display for OffloadReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Offloaded => f.pad("offloaded"),
-            Self::Pending => f.pad("the adapter has not answered yet"),
-            Self::NoAdapter => f.pad("there is no adapter"),
-            Self::TaskOffloadDisabled => f.pad("task offload is disabled in the system"),
-            Self::IpsecOffloadDisabled => f.pad("IPsec offload is disabled in the system"),
-            Self::EncapsulationRefused(status) => write!(f, "the adapter refused the encapsulation: {status}"),
-            Self::NotCovered(field) => write!(f, "{field}"),
-            Self::Capacity => f.pad("the adapter is full"),
-            Self::Refused(status) => write!(f, "the adapter refused it: {status}"),
-            Self::Forbidden => f.pad("forbidden for this SA"),
-            Self::DeletedByNic => f.pad("the adapter asked to delete it"),
-            Self::Resetting => f.pad("the adapter is resetting"),
-            Self::Expired => f.pad("its life is over"),
-        }
-    }
-}
 
 /// What the NIC has of an SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -585,18 +534,14 @@ impl<P: Provider> OffloadManager<P> {
             if sa.offload_forbidden() {
                 return Err(OffloadReason::Forbidden);
             }
-            let mode = match sa.mode {
-                Mode::Transport => SaMode::Transport,
-                Mode::Tunnel => SaMode::Tunnel,
-            };
-            let config = &self.config.ipsec_v2;
-            config.covers(&sa.shape(sa.udp_esp(config)), Some(mode)).map_err(OffloadReason::NotCovered)?;
-            // Inside a tunnel it is of use only to a NIC that does both at once.
-            if sa.inside.is_some() && !config.transport_tunnel_combined {
-                let (asked, supported) = (CapabilityValue::Flag(true), CapabilityValue::Flag(false));
-                return Err(OffloadReason::NotCovered(NotCovered { field: CapabilityField::TransportTunnelCombined, asked, supported }));
-            }
-            Ok(())
+            covers(&self.config.ipsec_v2, sa).map_err(|missing| {
+                // Asked for only where it decides which of two reasons it is.
+                let hardware = self.binding.as_ref().and_then(|binding| binding.query_hardware_capabilities().ok());
+                match hardware {
+                    Some(hardware) if covers(&hardware.ipsec_v2, sa).is_ok() => OffloadReason::SwitchedOff(missing),
+                    _ => OffloadReason::NotCovered(missing),
+                }
+            })
         });
         covered.unwrap_or(Err(OffloadReason::Expired))?;
         self.encapsulation.map_err(OffloadReason::EncapsulationRefused)
@@ -719,6 +664,35 @@ impl<P: Provider> OffloadManager<P> {
             self.consider(sa);
         }
     }
+}
+
+/// Everything that a configuration lacks for an SA as it stands, among the others.
+pub(crate) fn lacks<P: Provider>(config: &IpsecOffloadV2, sa: &Sa<P>) -> Vec<NotCovered> {
+    let mut lacks = config.lacks(&sa.shape(sa.udp_esp(config)), Some(sa_mode(sa.mode)));
+    lacks.extend(nests(config, sa).err());
+    lacks
+}
+
+/// Whether a configuration covers an SA as it stands, among the others.
+fn covers<P: Provider>(config: &IpsecOffloadV2, sa: &Sa<P>) -> Result<(), NotCovered> {
+    config.covers(&sa.shape(sa.udp_esp(config)), Some(sa_mode(sa.mode)))?;
+    nests(config, sa)
+}
+
+const fn sa_mode(mode: Mode) -> SaMode {
+    match mode {
+        Mode::Transport => SaMode::Transport,
+        Mode::Tunnel => SaMode::Tunnel,
+    }
+}
+
+fn nests<P: Provider>(config: &IpsecOffloadV2, sa: &Sa<P>) -> Result<(), NotCovered> {
+    // Inside a tunnel it is of use only to a NIC that does both at once.
+    if sa.inside.is_some() && !config.transport_tunnel_combined {
+        let (asked, supported) = (CapabilityValue::Flag(true), CapabilityValue::Flag(false));
+        return Err(NotCovered { field: CapabilityField::TransportTunnelCombined, asked, supported });
+    }
+    Ok(())
 }
 
 fn added_handle(body: &DirectOid) -> Option<OffloadHandle> {

@@ -300,6 +300,10 @@ impl<'a, P: Provider> Stage<'_, P> {
     /// Gives what the NIC was to do of a packet new numbers, and notes it to be sealed. What was sealed already stays as it is, and so do its numbers.
     fn retry(&mut self, guard: &'a Guard<'_, Sa<P>>, nbl: &mut NetBufferList, mark: Mark, place: usize, tasks: &mut Retried<'a, P>) -> Result<(), DropReason> {
         let (handle, sa, tunnel) = bundles(guard, mark).ok_or(DropReason::NoSa)?;
+        // Both are done here, or the outer one of what was sealed here.
+        if sa.must_be_offloaded() || tunnel.is_some_and(|(_, tunnel)| tunnel.must_be_offloaded()) {
+            return Err(DropReason::NotOffloaded);
+        }
         let mut ip = usize::from(nbl.l3_offset);
         if let Some((handle, tunnel)) = tunnel {
             let at = locate(nbl.buffer.as_slice(), ip, tunnel).ok_or(DropReason::Malformed)?;

@@ -25,6 +25,9 @@ pub enum OffloadPolicy {
     /// Offloaded if the adapter can, otherwise done in software.
     #[default]
     Prefer,
+    /// Offloaded, or not used at all: while the adapter does not have it, and for packets that the adapter does not take, nothing is sent and nothing
+    /// delivered under it ([`DropReason::NotOffloaded`](crate::DropReason::NotOffloaded)).
+    Require,
     /// Never offloaded.
     Forbid,
 }
@@ -141,6 +144,23 @@ pub struct SaParameters {
 impl SaParameters {
     /// The default size of the replay window (OV2-TRANS-3).
     pub const DEFAULT_REPLAY_WINDOW: u32 = 64;
+
+    /// The same parameters a second time, with copies of the keys: for a second host. Whoever sends under both uses numbers twice.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        let association = |one: &AssociationParameters| AssociationParameters {
+            encryption_key: one.encryption_key.duplicate(),
+            authentication_key: one.authentication_key.duplicate(),
+            ..*one
+        };
+        Self {
+            name: self.name.clone(),
+            associations: self.associations.iter().map(association).collect(),
+            selectors: self.selectors.clone(),
+            inside: self.inside.clone(),
+            ..*self
+        }
+    }
 
     /// Which packets the SA may carry; empty = all. In transport mode those between its own addresses, as far as [`SaParameters::selectors`] leaves them.
     ///

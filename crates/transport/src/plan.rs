@@ -343,6 +343,8 @@ impl<'a, P: Provider> Stage<'_, P> {
                 nbl.oob.set_offload_handle(Some(handle));
                 nbl.oob.set_header_transmit(header);
                 Mark { work: Work::Offload, ..Mark::read(nbl) }.write(nbl);
+            } else if plan.task.sa.must_be_offloaded() {
+                mark_dropped(nbl, DropReason::NotOffloaded);
             }
         }
         if !plans.around.is_empty() {
@@ -365,7 +367,13 @@ impl<'a, P: Provider> Stage<'_, P> {
             }
             let l3 = u32::from(nbl.l3_offset);
             inside.task.at = inside.task.at.moved(plan.room.front as u32);
-            let Some(tunnel) = self.offered_to(plan) else { continue };
+            let must = [&*plan, &*inside].map(|plan| plan.task.sa.must_be_offloaded());
+            let Some(tunnel) = self.offered_to(plan) else {
+                if must.contains(&true) {
+                    mark_dropped(nbl, DropReason::NotOffloaded);
+                }
+                continue;
+            };
             let both = if combined { self.offered_to(inside) } else { None };
             let both = both.and_then(|handle| Some((handle, header_transmit(inside.task.at, l3)?)));
             let mut mark = Mark { work: Work::Offload, ..Mark::read(nbl) };
@@ -375,11 +383,17 @@ impl<'a, P: Provider> Stage<'_, P> {
                 nbl.oob.set_offload_handle(Some(handle));
                 nbl.oob.set_tunnel_handle(Some(tunnel));
                 nbl.oob.set_header_transmit(header);
+            } else if must[1] {
+                mark_dropped(nbl, DropReason::NotOffloaded);
+                continue;
             } else if let Some(header) = header_transmit(plan.task.at, l3) {
                 mark.hybrid = true;
                 nbl.oob.set_offload_handle(Some(tunnel));
                 nbl.oob.set_header_transmit(header);
             } else {
+                if must[0] {
+                    mark_dropped(nbl, DropReason::NotOffloaded);
+                }
                 continue;
             }
             plan.task.sa.handed_over(plan.task.numbers);

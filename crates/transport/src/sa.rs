@@ -127,7 +127,10 @@ impl<P: Provider> Sa<P> {
             outbound,
             esp,
             ah,
-            outfit: (outbound && inside.is_none() && parameters.traffic_flow.dummy_every == 0).then(|| Outfit::new(&layout, outer.as_ref())).flatten(),
+            // What must be offloaded goes the general way, where each packet is looked at for whether it is.
+            outfit: (outbound && inside.is_none() && parameters.traffic_flow.dummy_every == 0 && parameters.offload != OffloadPolicy::Require)
+                .then(|| Outfit::new(&layout, outer.as_ref()))
+                .flatten(),
             layout,
             outer,
             inside,
@@ -335,6 +338,12 @@ impl<P: Provider> Sa<P> {
     /// Whether offloading it is forbidden.
     pub(crate) fn offload_forbidden(&self) -> bool {
         self.parameters.offload == OffloadPolicy::Forbid
+    }
+
+    /// Whether the adapter must do its packets, or nobody.
+    #[inline]
+    pub(crate) fn must_be_offloaded(&self) -> bool {
+        self.parameters.offload == OffloadPolicy::Require
     }
 
     /// Whether its ESP has an ICV; without one, nothing but the window says which number a packet has.

@@ -7,16 +7,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrayvec::ArrayVec;
 use ipsec::{Crypto, Provider};
-use ndis::{BindParameters, Binding, DirectOidRequest, Direction, Offload, Operation, Protocol, Status, StatusIndication};
+use ndis::{BindParameters, Binding, DirectOidRequest, Direction, IpsecOffloadV2, NotCovered, Offload, Operation, Protocol, Status, StatusIndication};
 use packet::{IpAddress, Medium, Spi, Time, UDP_ESP_PORT};
 use sa_table::{Handle, InsertError, SaTable, Seed};
 
 use crate::event::{AuditEvent, SaEvent, SaEventKind};
 use crate::lane::TransportLane;
 use crate::lifetime::Life;
-use crate::offload::{OffloadCounts, OffloadManager, OffloadReason, PacketCapabilities};
+use crate::offload::{OffloadCounts, OffloadManager, PacketCapabilities};
 use crate::order::{LanesOpen, Nesting};
-use crate::parameters::{Mode, SaParameters};
+use crate::parameters::{Mode, OffloadPolicy, SaParameters};
+use crate::reason::OffloadReason;
 use crate::sa::{Identity, Sa, SaError, Tunnel, keys};
 use crate::selector::Selector;
 use crate::spd::{Policy, Spd};
@@ -285,6 +286,8 @@ pub struct SaStatus {
     pub packets: u64,
     /// Bytes carried.
     pub bytes: u64,
+    /// Whether it may or must be offloaded.
+    pub policy: OffloadPolicy,
     /// Why it is, or is not, offloaded.
     pub offload: OffloadReason,
 }
@@ -456,6 +459,11 @@ impl<P: Provider> Transport<P> {
         self.shared.sad.with(sa, |found| status(sa, found, offload)).ok()
     }
 
+    /// Everything that an SA needs of an adapter and that `capabilities` lack; `None` if there is no such SA.
+    pub fn lacks(&self, sa: Handle, capabilities: &IpsecOffloadV2) -> Option<Vec<NotCovered>> {
+        self.shared.sad.with(sa, |sa| crate::offload::lacks(capabilities, sa)).ok()
+    }
+
     /// How all SAs are doing.
     pub fn sas(&self) -> Vec<SaStatus> {
         let manager = lock(&self.shared.manager);
@@ -574,6 +582,7 @@ fn status<P: Provider>(handle: Handle, sa: &Sa<P>, offload: OffloadReason) -> Sa
         sequence: sa.sequence(),
         packets: sa.lifetime.packets(),
         bytes: sa.lifetime.bytes(),
+        policy: sa.parameters().offload,
         offload,
     }
 }

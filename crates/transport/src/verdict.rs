@@ -46,11 +46,13 @@ pub enum DropReason {
     Refused,
     /// The adapter does not run, and the backlog is full.
     BacklogFull,
+    /// The SA must be offloaded ([`OffloadPolicy::Require`](crate::OffloadPolicy::Require)), and the adapter has not done this packet.
+    NotOffloaded,
 }
 
 impl DropReason {
     /// All reasons, in order of their numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AuthFailed,
         Self::InvalidProtocol,
         Self::Malformed,
@@ -67,6 +69,7 @@ impl DropReason {
         Self::TooBig,
         Self::Refused,
         Self::BacklogFull,
+        Self::NotOffloaded,
     ];
 
     /// The name in reports.
@@ -88,6 +91,7 @@ impl DropReason {
             Self::TooBig => "too-big",
             Self::Refused => "refused",
             Self::BacklogFull => "backlog-full",
+            Self::NotOffloaded => "not-offloaded",
         }
     }
 }

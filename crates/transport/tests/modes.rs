@@ -157,7 +157,7 @@ fn a_nic_that_does_not_nest_gets_the_tunnel_and_software_does_what_is_inside() {
         let handles = host.put_all(&bundles);
         peer.put_all(&bundles.each_ref().map(|bundle| bundle.toward(IN)));
         assert_eq!(host.reason(handles[0]), OffloadReason::Offloaded);
-        assert!(matches!(host.reason(handles[1]), OffloadReason::NotCovered(field) if field.field == ndis::CapabilityField::TransportTunnelCombined));
+        assert!(matches!(host.reason(handles[1]), OffloadReason::SwitchedOff(field) if field.field == ndis::CapabilityField::TransportTunnelCombined));
         let sent = packets(false, 40);
         host.nic.script().fail_every = 4;
         host.nic.script().fail_offloaded_only = true;
@@ -358,7 +358,7 @@ fn a_tunnel_is_offered_anew_when_its_type_changes() {
     let [tunnel, bundle] = nested(Headers::UdpEsp, Headers::Esp, false, false);
     let handles = host.put_all(&[tunnel, bundle]);
     assert_eq!(host.nic.types(), [Some(UdpEspType::Tunnel)]);
-    assert!(matches!(host.reason(handles[1]), OffloadReason::NotCovered(_)));
+    assert!(matches!(host.reason(handles[1]), OffloadReason::SwitchedOff(_)));
     assert_eq!(host.send(&packets(false, 3)).len(), 3);
 }
 

@@ -58,7 +58,7 @@ fn offload_switched_off_takes_sas_back_and_on_offers_them_again() {
     assert_eq!(traffic(&mut host, 10), (0, 10));
     assert_eq!(host.transport.outbound().retried, 10);
     host.service();
-    let OffloadReason::NotCovered(why) = host.reason(out) else { panic!("{}", host.reason(out)) };
+    let OffloadReason::SwitchedOff(why) = host.reason(out) else { panic!("{}", host.reason(out)) };
     assert_eq!(why.field, CapabilityField::Encapsulation);
     assert_eq!(host.nic.held(), 0);
     assert_eq!(traffic(&mut host, 10), (0, 10));
@@ -79,7 +79,7 @@ fn ah_only_takes_esp_sas_back() {
     assert_eq!(host.reason(out), OffloadReason::Offloaded);
     host.nic.set_config(|config| config.ipsec_v2 = common::hardware(100).ipsec_v2.restrict(ndis::IpsecSetting::Ah));
     host.service();
-    let OffloadReason::NotCovered(why) = host.reason(out) else { panic!("{}", host.reason(out)) };
+    let OffloadReason::SwitchedOff(why) = host.reason(out) else { panic!("{}", host.reason(out)) };
     assert_eq!(why.field, CapabilityField::Esp);
     assert_eq!((traffic(&mut host, 10), host.nic.held()), ((0, 10), 0));
     finish(&mut host, &[out]);
@@ -95,7 +95,7 @@ fn what_a_capability_is_missing_for_says_so() {
     host.service();
     for (sa, field) in [(Sa::tunnel(OUT).esn(0), CapabilityField::ExtendedSequenceNumbers), (Sa::transport(OUT).spi(0x2002), CapabilityField::Transport)] {
         let handle = host.add(&sa);
-        let OffloadReason::NotCovered(why) = host.reason(handle) else { panic!("{}", host.reason(handle)) };
+        let OffloadReason::SwitchedOff(why) = host.reason(handle) else { panic!("{}", host.reason(handle)) };
         assert_eq!(why.field, field);
     }
     let forbidden = host.add(&Sa { offload: OffloadPolicy::Forbid, ..Sa::tunnel(OUT).spi(0x3003) });
@@ -287,7 +287,7 @@ fn an_add_that_is_no_longer_wanted_when_it_is_answered_is_deleted_and_one_that_i
     // The completion comes before the indication, or after it: both are under way.
     host.service();
     host.service();
-    assert!(matches!(host.reason(out), OffloadReason::NotCovered(_)));
+    assert!(matches!(host.reason(out), OffloadReason::SwitchedOff(_)));
     assert_eq!(host.nic.held(), 0);
 
     host.nic.script().add = Answer::Pend;
@@ -296,7 +296,7 @@ fn an_add_that_is_no_longer_wanted_when_it_is_answered_is_deleted_and_one_that_i
     assert_eq!(host.reason(out), OffloadReason::Pending);
     host.nic.set_config(|config| config.ipsec_v2.tunnel = false);
     host.service();
-    assert!(matches!(host.reason(out), OffloadReason::NotCovered(_)));
+    assert!(matches!(host.reason(out), OffloadReason::SwitchedOff(_)));
     host.nic.set_config(|config| config.ipsec_v2.tunnel = true);
     host.service();
     assert_eq!(host.reason(out), OffloadReason::Pending, "the first request is still under way, and is wanted again");
@@ -613,4 +613,36 @@ fn requests_under_the_control_mutex_and_pumps_in_other_threads_do_not_wait_for_e
         host.service();
     }
     finish(&mut host, &[]);
+}
+
+#[test]
+fn what_must_be_offloaded_is_offloaded_or_not_sent_and_not_taken() {
+    let required = |sa: Sa| Sa { offload: OffloadPolicy::Require, ..sa };
+    let mut host = Host::default();
+    let (out, inward) = (required(Sa::tunnel(OUT)), required(Sa::tunnel(IN)));
+    let handles = [host.add(&out), host.add(&inward)];
+    assert_eq!(handles.map(|sa| host.reason(sa)), [OffloadReason::Offloaded; 2]);
+    assert_eq!(traffic(&mut host, 10), (10, 0));
+    let frames: Vec<_> = (1..=10).map(|number| inward.seal_packet(number, &inner(number as u32), 4)).collect();
+    assert_eq!(host.receive(&frames[..4]).delivered.len(), 4);
+
+    // The adapter takes it back and has not said so: what comes back is not sent in another way, and what comes up as it came is not opened.
+    host.nic.set_config(|config| config.ipsec_v2 = ndis::IpsecOffloadV2::default());
+    assert!(host.send(&[inner(1), inner(2)]).is_empty());
+    assert!(host.receive_in_software(&frames[4..7]).delivered.is_empty());
+    // And when it has said so.
+    host.service();
+    assert!(matches!(host.reason(handles[0]), OffloadReason::SwitchedOff(_)));
+    assert!(host.send(&[inner(3)]).is_empty());
+    assert!(host.receive_in_software(&frames[7..]).delivered.is_empty());
+    assert_eq!(Host::dropped(&host.transport.outbound()), [(DropReason::NotOffloaded, 3)]);
+    assert_eq!(Host::dropped(&host.transport.inbound()), [(DropReason::NotOffloaded, 6)]);
+    assert_eq!((host.transport.outbound().software.packets, host.transport.inbound().software.packets), (0, 0));
+
+    // What was refused has not used up a place in the window.
+    host.nic.set_config(|config| *config = common::hardware(100));
+    host.service();
+    assert_eq!(host.receive(&frames[4..]).delivered.len(), 6);
+    assert_eq!(traffic(&mut host, 10), (10, 0));
+    finish(&mut host, &handles);
 }

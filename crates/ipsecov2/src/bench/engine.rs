@@ -82,8 +82,8 @@ impl SaPlan {
                 sequence_number_high: 0,
                 sequence_number: 0,
             }],
-            // Packets to one address; a single SA carries everything.
-            selectors: if self.count == 1 { Vec::new() } else { vec![selector(destination(number))] },
+            // What is sent to one address each; a single SA has a range, so that its policy, too, looks at packets.
+            selectors: vec![if self.count == 1 { selector(destination(0), destination(u32::MAX)) } else { selector(destination(number), destination(number)) }],
             replay_window: SaParameters::DEFAULT_REPLAY_WINDOW,
             iv_mask: 0,
             udp_encapsulation: None,
@@ -99,8 +99,8 @@ impl SaPlan {
     }
 }
 
-fn selector(destination: [u8; 4]) -> Selector {
-    Selector { destination: Some(transport::AddressRange::single(address(destination))), ..Selector::ANY }
+fn selector(first: [u8; 4], last: [u8; 4]) -> Selector {
+    Selector { destination: transport::AddressRange::new(address(first), address(last)), ..Selector::ANY }
 }
 
 /// A software NIC in a stack without a transport.
@@ -274,14 +274,8 @@ pub(super) struct Whole {
 impl Whole {
     /// A host with the SAs, which its NIC has, too, if `offload`; `shared`: several workers send under them.
     pub(super) fn new(plan: SaPlan, offload: bool, shared: bool) -> Result<Self, BenchError> {
-        let config = HostConfig {
-            medium: Medium::Ethernet,
-            crypto: plan.crypto,
-            capacity: plan.capacity() as usize,
-            nic_capacity: plan.capacity(),
-            mtu: plan.mtu(),
-            ..HostConfig::default()
-        };
+        let config = HostConfig { medium: Medium::Ethernet, crypto: plan.crypto, capacity: plan.capacity() as usize, mtu: plan.mtu(), ..HostConfig::default() }
+            .with_nic_capacity(plan.capacity());
         let host = HostControl::new(&config)?;
         if shared {
             host.share_lanes()?;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::output::{self, Failure};
 use crate::host::{ADAPTER, Host, HostConfig};
+use crate::profile::Profile;
 
 /// The name of the document's form.
 const SCHEMA: &str = "ipsecov2-caps-1";
@@ -19,6 +20,7 @@ const SCHEMA: &str = "ipsecov2-caps-1";
 const EXAMPLES: &str = "\
 Examples:
   ipsecov2 caps
+  ipsecov2 caps --profile intel-82599
   ipsecov2 caps --json | jq '.current.ipsec_v2.encryption_algorithms'
 
 Hardware capabilities are what the adapter could do, whatever its keywords say; the default configuration is what the keywords leave of it; the current
@@ -28,6 +30,9 @@ configuration is what may be used now. docs/json.md describes the document.";
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Arguments {
+    /// The NIC: one that the program knows, or a profile's file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "software")]
+    profile: String,
     /// Writes a JSON document.
     #[arg(long)]
     json: bool,
@@ -47,7 +52,8 @@ struct Document {
 }
 
 pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> {
-    let host = Host::new(&HostConfig { crypto, ..HostConfig::default() }).map_err(Failure::failed)?;
+    let profile = Profile::find(&arguments.profile).map_err(Failure::usage)?;
+    let host = Host::new(&HostConfig { crypto, ..HostConfig::default() }.with_profile(&profile)).map_err(Failure::failed)?;
     let status = |what: &str, status: ndis::Status| Failure::failed(format_args!("{ADAPTER}: {what}: {status}"));
     let operator = host.operator();
     let bound = operator.bind_parameters().ok_or_else(|| Failure::failed(format_args!("{ADAPTER}: it is not bound")))?;
@@ -91,6 +97,7 @@ pub(super) fn capabilities(offload: &Offload) -> Value {
             "authentication_algorithms": names(&v2.authentication_algorithms),
             "encryption_algorithms": names(&v2.encryption_algorithms),
             "sa_offload_capacity": v2.sa_offload_capacity,
+            "ext_refused_icv_lengths": names(&v2.ext_refused_icv_lengths),
         },
         "ipsec_v1": {
             "encapsulation": names(&v1.encapsulation),

@@ -3,6 +3,7 @@
 mod bench;
 mod caps;
 mod demo;
+mod explain;
 mod output;
 mod pcap;
 mod sa;
@@ -21,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   ipsecov2 demo                                            the main job, without privileges
   ipsecov2 caps                                            what the software NIC offers
+  ipsecov2 explain --sa sa.toml                            which SAs which NIC takes, and why not
   ipsecov2 bench --quick                                   how fast it is on this machine
   ipsecov2 pcap protect --sa sa.toml clear.pcapng esp.pcap
   ipsecov2 pcap open --sa sa.toml esp.pcap clear.pcap
@@ -63,6 +65,8 @@ enum Command {
     Sa(sa::Arguments),
     /// Shows an adapter's offload capabilities as the contract reports them.
     Caps(caps::Arguments),
+    /// Says which SAs a NIC takes, which not, and why.
+    Explain(explain::Arguments),
     /// Measures cryptography, NIC and whole hosts, in memory.
     Bench(bench::Arguments),
 }
@@ -83,6 +87,7 @@ pub fn run() -> ExitCode {
         Command::Pcap(arguments) => pcap::run(arguments, cli.global.crypto),
         Command::Sa(arguments) => sa::run(&arguments),
         Command::Caps(arguments) => caps::run(&arguments, cli.global.crypto),
+        Command::Explain(arguments) => explain::run(&arguments, cli.global.crypto),
         Command::Bench(arguments) => {
             let named = matches.value_source("crypto") == Some(ValueSource::CommandLine);
             bench::run(&arguments, cli.global.crypto, named)

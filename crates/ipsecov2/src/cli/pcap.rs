@@ -13,6 +13,7 @@ use crate::pcap::open::{OpenOptions, open};
 use crate::pcap::protect::{ProtectOptions, protect};
 use crate::pcap::seed::IvSeed;
 use crate::pcap::{Outcome, PcapError, PcapOptions};
+use crate::profile::Profile;
 use crate::sa_file::{SaFile, esp_secret};
 
 const EXAMPLES: &str = "\
@@ -119,6 +120,9 @@ struct Common {
     batch: u16,
     #[command(flatten)]
     file: SaArguments,
+    /// The NIC: one that the program knows, or a profile's file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "software")]
+    profile: String,
     /// Switches the adapter's IPsec offload off by its keyword, so that everything is done in software.
     #[arg(long)]
     no_offload: bool,
@@ -164,27 +168,28 @@ pub(super) fn run(arguments: Arguments, crypto: Crypto) -> Result<(), Failure> {
                 common.warn_of_unseen(&file);
             }
             let special = ProtectOptions { bypass, iv_seed, decryption_secrets, esp_sa };
-            common.conclude(protect(&common.options(crypto), &special, file, &common.sa))
+            common.conclude(protect(&common.options(crypto)?, &special, file, &common.sa))
         }
         Command::Open { common, replay_window, report } => {
             common.check(report.as_deref(), "the report")?;
             let file = common.sa_file(Direction::Inbound)?;
             let special = OpenOptions { replay_window, report };
-            common.conclude(open(&common.options(crypto), &special, file, &common.sa))
+            common.conclude(open(&common.options(crypto)?, &special, file, &common.sa))
         }
     }
 }
 
 impl Common {
-    fn options(&self, crypto: Crypto) -> PcapOptions {
-        PcapOptions {
+    fn options(&self, crypto: Crypto) -> Result<PcapOptions, Failure> {
+        Ok(PcapOptions {
             input: self.input.clone(),
             output: self.output.clone(),
             batch: usize::from(self.batch),
             crypto,
             offload: !self.no_offload,
             reserved_spi: self.file.reserved_spi(),
-        }
+            profile: Profile::find(&self.profile).map_err(Failure::usage)?,
+        })
     }
 
     /// No file is read and written at once, or twice; no stream has two uses.

@@ -21,7 +21,8 @@ use packet::Time;
 use sa_table::Handle;
 use transport::{ClearPolicy, SaError};
 
-use crate::host::{ADAPTER, Host, HostConfig, HostError};
+use crate::host::{ADAPTER, Host, HostConfig, HostError, NotOffloaded};
+use crate::profile::Profile;
 use crate::sa_file::{Position, SaFile};
 
 pub use outcome::{Outcome, SaOutcome};
@@ -44,6 +45,8 @@ pub struct PcapOptions {
     pub offload: bool,
     /// Takes SPIs 1 to 255.
     pub reserved_spi: bool,
+    /// What the NIC is.
+    pub profile: Profile,
 }
 
 /// Why a capture could not be worked through.
@@ -79,6 +82,9 @@ pub enum PcapError {
         /// Why.
         error: SaError,
     },
+    /// An SA of the file must be offloaded, and is not.
+    #[error(transparent)]
+    NotOffloaded(#[from] NotOffloaded),
     /// The host could not be put together.
     #[error(transparent)]
     Host(#[from] HostError),
@@ -120,7 +126,7 @@ fn host(options: &PcapOptions, clear: ClearPolicy, bundles: usize) -> Result<Hos
         // Who reads the report wants to know what the NIC says, up to the last number: nobody is there to replace an SA that nears its end.
         delete_policy: DeletePolicy::Never,
         reserved_spis: options.reserved_spi,
-        ..HostConfig::default()
+        ..HostConfig::default().with_profile(&options.profile)
     })
 }
 
@@ -128,7 +134,10 @@ fn host(options: &PcapOptions, clear: ClearPolicy, bundles: usize) -> Result<Hos
 fn add_sas(host: &Host, file: SaFile, name: &Path, direction: Direction) -> Result<Vec<Handle>, PcapError> {
     let bundles = file.bundles.into_iter().filter(|bundle| bundle.parameters.direction == direction);
     let (positions, sas): (Vec<_>, Vec<_>) = bundles.map(|bundle| (bundle.position, bundle.parameters)).unzip();
-    host.add_sas(sas, Time::ZERO).map_err(|(place, error)| PcapError::Sa { file: name.display().to_string(), position: positions[place], error })
+    let handles =
+        host.add_sas(sas, Time::ZERO).map_err(|(place, error)| PcapError::Sa { file: name.display().to_string(), position: positions[place], error })?;
+    host.check_required()?;
+    Ok(handles)
 }
 
 /// What a run ends with, its outputs being complete.

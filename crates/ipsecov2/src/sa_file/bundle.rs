@@ -10,7 +10,7 @@ use toml::de::DeTable;
 use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, TrafficFlow, UdpEncapsulation};
 
 use super::checks;
-use super::error::{SaFileError, quote, quote_address, quote_word};
+use super::error::{FileError, quote, quote_address, quote_word};
 use super::reader::{Field, Fields, Source};
 use super::{Bundle, SaFileRules, selector};
 
@@ -26,6 +26,7 @@ const BUNDLE_FIELDS: &[&str] = &[
     "ah-alignment",
     "traffic-flow",
     "allow-unauthenticated",
+    "offload",
     "selectors",
     "association",
 ];
@@ -43,6 +44,7 @@ const ESP_FIELDS: &[&str] = &[
 ];
 const UDP_FIELDS: &[&str] = &["source-port", "destination-port"];
 const FLOW_FIELDS: &[&str] = &["pad-to", "dummy-every"];
+const OFFLOAD: &[(&str, OffloadPolicy)] = &[("require", OffloadPolicy::Require), ("prefer", OffloadPolicy::Prefer), ("forbid", OffloadPolicy::Forbid)];
 const ASSOCIATIONS: &str = "one [[sa.association]], or two: ESP, then AH";
 
 /// A bundle, and where those of its fields stand that are checked against other bundles.
@@ -53,7 +55,7 @@ pub(super) struct Read {
 }
 
 /// Reads one `[[sa]]`.
-pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaFileRules<'_>) -> Result<Read, SaFileError> {
+pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaFileRules<'_>) -> Result<Read, FileError> {
     let mut fields = Fields::new(source, at, table, BUNDLE_FIELDS)?;
     let name = fields.require("name", "a name that no other SA of the file has")?;
     let name_at = name.at;
@@ -75,6 +77,7 @@ pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaF
         None => Vec::new(),
     };
     let allow_unauthenticated = fields.take("allow-unauthenticated").map_or(Ok(false), |field| field.boolean())?;
+    let offload = fields.take("offload").map_or(Ok(OffloadPolicy::Prefer), |field| one_of(&field, OFFLOAD))?;
     let inside = fields.take("inside");
     let inside_at = inside.as_ref().map_or(at, |field| field.at);
     let inside = inside.map(|field| inside_name(&field, mode)).transpose()?;
@@ -129,7 +132,7 @@ pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaF
         allow_reserved_spi: rules.reserved_spi,
         soft_limits: Limits::NONE,
         hard_limits: Limits::NONE,
-        offload: OffloadPolicy::Prefer,
+        offload,
     };
     Ok(Read { bundle: Bundle { parameters, position: source.position(at) }, name_at, inside_at })
 }
@@ -139,7 +142,7 @@ fn count(found: usize) -> super::Problem {
 }
 
 /// A field that holds one of a few words.
-fn one_of<T: Copy>(field: &Field<'_, '_>, words: &[(&str, T)]) -> Result<T, SaFileError> {
+fn one_of<T: Copy>(field: &Field<'_, '_>, words: &[(&str, T)]) -> Result<T, FileError> {
     let allowed = words.iter().map(|(word, _)| format!("{word:?}")).collect::<Vec<_>>().join(" or ");
     let text = field.text(&allowed)?;
     words
@@ -149,9 +152,9 @@ fn one_of<T: Copy>(field: &Field<'_, '_>, words: &[(&str, T)]) -> Result<T, SaFi
         .ok_or_else(|| field.invalid(quote_word(text, is_algorithm), format!("{allowed} allowed")))
 }
 
-fn endpoints(fields: &mut Fields<'_, '_>, direction: Direction, mode: Mode) -> Result<(IpAddress, IpAddress), SaFileError> {
+fn endpoints(fields: &mut Fields<'_, '_>, direction: Direction, mode: Mode) -> Result<(IpAddress, IpAddress), FileError> {
     let what = if mode == Mode::Tunnel { "the address in the outer header" } else { "an IP address" };
-    let read = |field: &Field<'_, '_>| -> Result<IpAddress, SaFileError> {
+    let read = |field: &Field<'_, '_>| -> Result<IpAddress, FileError> {
         let text = field.text("an IP address")?;
         text.parse().map_err(|_| field.invalid(quote_address(text), "an IPv4 or IPv6 address expected"))
     };
@@ -172,7 +175,7 @@ fn endpoints(fields: &mut Fields<'_, '_>, direction: Direction, mode: Mode) -> R
     Ok((from, to))
 }
 
-fn selectors(source: Source<'_>, field: Field<'_, '_>, own: Option<IpVersion>) -> Result<Vec<transport::Selector>, SaFileError> {
+fn selectors(source: Source<'_>, field: Field<'_, '_>, own: Option<IpVersion>) -> Result<Vec<transport::Selector>, FileError> {
     const EXPECTED: &str = "an array of tables such as [ { protocol = \"tcp\" } ]";
     let (key_at, name) = (field.at, field.name);
     let tables = field.tables(EXPECTED)?;
@@ -183,7 +186,7 @@ fn selectors(source: Source<'_>, field: Field<'_, '_>, own: Option<IpVersion>) -
     tables.into_iter().map(|(at, table)| selector::read(source, at, table, own)).collect()
 }
 
-fn inside_name(field: &Field<'_, '_>, mode: Mode) -> Result<String, SaFileError> {
+fn inside_name(field: &Field<'_, '_>, mode: Mode) -> Result<String, FileError> {
     let text = field.text("the name of a tunnel bundle")?;
     if mode != Mode::Transport {
         return Err(field.invalid(quote(text), "only a transport bundle can be inside another"));
@@ -191,7 +194,7 @@ fn inside_name(field: &Field<'_, '_>, mode: Mode) -> Result<String, SaFileError>
     Ok(text.to_owned())
 }
 
-fn udp_encapsulation(source: Source<'_>, field: Field<'_, '_>) -> Result<UdpEncapsulation, SaFileError> {
+fn udp_encapsulation(source: Source<'_>, field: Field<'_, '_>) -> Result<UdpEncapsulation, FileError> {
     let (at, table) = field.table("a table such as { source-port = 4500, destination-port = 4500 }")?;
     let mut ports = Fields::new(source, at, table, UDP_FIELDS)?;
     let source_port = ports.require("source-port", "0 to 65535")?.integer(0, 65535, "0 to 65535")?;
@@ -200,7 +203,7 @@ fn udp_encapsulation(source: Source<'_>, field: Field<'_, '_>) -> Result<UdpEnca
 }
 
 /// What AH over IPv4 rounds its header's length to; over IPv6 there is no choice.
-fn ah_alignment(field: &Field<'_, '_>, version: IpVersion, associations: &[AssociationParameters]) -> Result<u8, SaFileError> {
+fn ah_alignment(field: &Field<'_, '_>, version: IpVersion, associations: &[AssociationParameters]) -> Result<u8, FileError> {
     let alignment: u8 = field.integer(4, 8, "4 or 8")?;
     if ![4, 8].contains(&alignment) {
         return Err(field.invalid(alignment.to_string(), "4 or 8 allowed"));
@@ -214,7 +217,7 @@ fn ah_alignment(field: &Field<'_, '_>, version: IpVersion, associations: &[Assoc
     Ok(alignment)
 }
 
-fn traffic_flow(source: Source<'_>, field: Field<'_, '_>, mode: Mode) -> Result<TrafficFlow, SaFileError> {
+fn traffic_flow(source: Source<'_>, field: Field<'_, '_>, mode: Mode) -> Result<TrafficFlow, FileError> {
     let (at, table) = field.table("a table such as { pad-to = 1400, dummy-every = 10 }")?;
     let mut fields = Fields::new(source, at, table, FLOW_FIELDS)?;
     let pad_to = match fields.take("pad-to") {
@@ -236,7 +239,7 @@ struct Place {
     allow_unauthenticated: bool,
 }
 
-fn association(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaFileRules<'_>, place: Place) -> Result<AssociationParameters, SaFileError> {
+fn association(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaFileRules<'_>, place: Place) -> Result<AssociationParameters, FileError> {
     let mut fields = Fields::new(source, at, table, ESP_FIELDS)?;
     let operation_field = fields.require("operation", "\"esp\" or \"ah\"")?;
     let operation = one_of(&operation_field, &[("esp", Operation::Esp), ("ah", Operation::Ah)])?;
@@ -272,7 +275,7 @@ fn association(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaFileR
 }
 
 /// A field that holds the name of an algorithm.
-fn algorithm<T: FromStr<Err = ipsec::UnknownAlgorithm>>(field: &Field<'_, '_>) -> Result<T, SaFileError> {
+fn algorithm<T: FromStr<Err = ipsec::UnknownAlgorithm>>(field: &Field<'_, '_>) -> Result<T, FileError> {
     let text = field.text("the name of an algorithm")?;
     text.parse().map_err(|error: ipsec::UnknownAlgorithm| field.invalid(quote_word(text, is_algorithm), format!("allowed: {}", error.allowed.join(", "))))
 }
@@ -282,7 +285,7 @@ fn is_algorithm(text: &str) -> bool {
     text.parse::<Encryption>().is_ok() || text.parse::<Authentication>().is_ok()
 }
 
-fn esp_encryption(fields: &mut Fields<'_, '_>) -> Result<(Encryption, SecretBytes, u8), SaFileError> {
+fn esp_encryption(fields: &mut Fields<'_, '_>) -> Result<(Encryption, SecretBytes, u8), FileError> {
     let field = fields.require("encryption", format!("allowed: {}", Encryption::ALL.map(Encryption::name).join(", ")))?;
     let encryption: Encryption = algorithm(&field)?;
     let key = key(fields, "encryption-key", encryption.key_length(), encryption.salt_length(), encryption.name())?;
@@ -304,7 +307,7 @@ fn esp_encryption(fields: &mut Fields<'_, '_>) -> Result<(Encryption, SecretByte
     Ok((encryption, key, icv_length))
 }
 
-fn no_encryption(fields: &mut Fields<'_, '_>) -> Result<(Encryption, SecretBytes, u8), SaFileError> {
+fn no_encryption(fields: &mut Fields<'_, '_>) -> Result<(Encryption, SecretBytes, u8), FileError> {
     for name in ["encryption", "encryption-key", "icv-length"] {
         if let Some(field) = fields.take(name) {
             return Err(field.invalid("a value", "AH has no encryption fields"));
@@ -313,7 +316,7 @@ fn no_encryption(fields: &mut Fields<'_, '_>) -> Result<(Encryption, SecretBytes
     Ok((Encryption::Null, SecretBytes::default(), 0))
 }
 
-fn authentication(fields: &mut Fields<'_, '_>, operation: Operation, encryption: Encryption, place: Place) -> Result<Authentication, SaFileError> {
+fn authentication(fields: &mut Fields<'_, '_>, operation: Operation, encryption: Encryption, place: Place) -> Result<Authentication, FileError> {
     const EXPECTED: &str = "an authentication algorithm such as \"hmac-sha-256-128\"";
     let field = match fields.take("authentication") {
         Some(field) => field,
@@ -343,7 +346,7 @@ fn authentication(fields: &mut Fields<'_, '_>, operation: Operation, encryption:
 }
 
 /// A key of exactly `length` bytes, of which the last `salt` are salt. A field that is not there is an empty key.
-fn key(fields: &mut Fields<'_, '_>, name: &'static str, length: usize, salt: usize, algorithm: &str) -> Result<SecretBytes, SaFileError> {
+fn key(fields: &mut Fields<'_, '_>, name: &'static str, length: usize, salt: usize, algorithm: &str) -> Result<SecretBytes, FileError> {
     let takes = match (length, salt) {
         (0, _) => format!("{algorithm} takes no key"),
         (_, 0) => format!("{algorithm} takes {length}"),

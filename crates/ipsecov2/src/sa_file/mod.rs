@@ -31,10 +31,8 @@
 
 mod bundle;
 mod checks;
-mod error;
 mod esp_sa;
 mod format;
-mod reader;
 mod selector;
 mod sides;
 mod write;
@@ -49,13 +47,15 @@ use toml::de::DeTable;
 use transport::{Mode, SaParameters};
 use zeroize::Zeroizing;
 
-pub use error::{Position, Problem, SaFileError};
+pub use error::{FileError as SaFileError, Position, Problem};
 pub(crate) use esp_sa::secret as esp_secret;
 pub use format::{Format, Loss, Target, Written, write};
 pub use write::to_toml;
 
-use error::{harmless, quote};
+use error::{FileError, harmless, quote};
 use reader::{Fields, Source};
+
+use crate::text_file::{error, reader};
 
 /// Which SA files are taken, and what is to be known of them beyond what they say; by default those with ordinary SPIs, in any format.
 #[derive(Clone, Copy, Debug, Default)]
@@ -113,7 +113,7 @@ impl SaFile {
     ///
     /// # Errors
     /// [`SaFileError::At`], with what is wrong and where: the first problem found.
-    pub fn parse(text: &str, file: &str, rules: SaFileRules<'_>) -> Result<Self, SaFileError> {
+    pub fn parse(text: &str, file: &str, rules: SaFileRules<'_>) -> Result<Self, FileError> {
         // Editors on Windows begin a file with a byte order mark.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let source = Source { file, text };
@@ -130,10 +130,10 @@ impl SaFile {
     ///
     /// # Errors
     /// [`SaFileError`]: it cannot be read, or what is wrong in it and where.
-    pub fn read(path: &Path, rules: SaFileRules<'_>) -> Result<(Self, FileState), SaFileError> {
+    pub fn read(path: &Path, rules: SaFileRules<'_>) -> Result<(Self, FileState), FileError> {
         let is_stdin = path.as_os_str() == "-";
         let file = if is_stdin { "standard input".to_owned() } else { path.display().to_string() };
-        let failed = |error| SaFileError::Read { file: file.clone(), error };
+        let failed = |error| FileError::Read { file: file.clone(), error };
         let (bytes, state) = if is_stdin {
             (read_all(std::io::stdin().lock(), 0).map_err(failed)?, FileState::default())
         } else {
@@ -144,13 +144,13 @@ impl SaFile {
         };
         let text = core::str::from_utf8(&bytes).map_err(|error| {
             let good = bytes.get(..error.valid_up_to()).and_then(|good| core::str::from_utf8(good).ok()).unwrap_or_default();
-            SaFileError::At { file: file.clone(), position: Position::of(good, good.len()), problem: Problem::Utf8 }
+            FileError::At { file: file.clone(), position: Position::of(good, good.len()), problem: Problem::Utf8 }
         })?;
         Ok((Self::parse(text, &file, rules)?, state))
     }
 }
 
-fn parse_toml(source: Source<'_>, rules: SaFileRules<'_>) -> Result<Vec<Bundle>, SaFileError> {
+fn parse_toml(source: Source<'_>, rules: SaFileRules<'_>) -> Result<Vec<Bundle>, FileError> {
     let document = DeTable::parse(source.text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         source.error(at, Problem::Syntax(harmless(error.message())))
@@ -198,7 +198,7 @@ fn readable_by_others(_: &std::fs::Metadata) -> bool {
 }
 
 /// Names are unique; `inside` names a tunnel bundle of the same direction, and only one of the two is in UDP (OV2-RECV-7).
-fn check_names(source: Source<'_>, read: &[bundle::Read]) -> Result<(), SaFileError> {
+fn check_names(source: Source<'_>, read: &[bundle::Read]) -> Result<(), FileError> {
     let mut names = std::collections::HashMap::with_capacity(read.len());
     for entry in read {
         let parameters = &entry.bundle.parameters;

@@ -3,7 +3,7 @@
 use packet::{IpAddress, IpProtocol, IpVersion};
 use transport::{AddressRange, PortRange, Selector};
 
-use super::error::{SaFileError, quote_address, quote_word};
+use super::error::{FileError, quote_address, quote_word};
 use super::reader::{Field, Fields, Source};
 
 const SELECTOR_FIELDS: &[&str] = &["source", "destination", "protocol", "source-port", "destination-port"];
@@ -12,7 +12,7 @@ const PORTS: &str = "a port such as 443 or a range such as \"1024-65535\" expect
 const PROTOCOL: &str = "a name such as \"tcp\" or a number from 0 to 255 expected";
 
 /// Reads one selector. In transport mode, its addresses are of the SA's own version.
-pub(super) fn read(source: Source<'_>, at: usize, table: toml::de::DeTable<'_>, own: Option<IpVersion>) -> Result<Selector, SaFileError> {
+pub(super) fn read(source: Source<'_>, at: usize, table: toml::de::DeTable<'_>, own: Option<IpVersion>) -> Result<Selector, FileError> {
     let mut fields = Fields::new(source, at, table, SELECTOR_FIELDS)?;
     let mut wanted = own.map(|version| (version, "SA"));
     let mut side = |name, whose| {
@@ -45,7 +45,7 @@ pub(super) fn read(source: Source<'_>, at: usize, table: toml::de::DeTable<'_>, 
 }
 
 /// Reads an address, a prefix or a range.
-fn addresses(field: &Field<'_, '_>) -> Result<(AddressRange, IpVersion), SaFileError> {
+fn addresses(field: &Field<'_, '_>) -> Result<(AddressRange, IpVersion), FileError> {
     let text = field.text(ADDRESSES.trim_end_matches(" expected"))?;
     let wrong = || field.invalid(quote_address(text), ADDRESSES);
     let address = |text: &str| text.parse::<IpAddress>().map_err(|_| wrong());
@@ -69,7 +69,7 @@ fn addresses(field: &Field<'_, '_>) -> Result<(AddressRange, IpVersion), SaFileE
     Ok((AddressRange::single(address), address.version()))
 }
 
-fn ports(field: &Field<'_, '_>) -> Result<PortRange, SaFileError> {
+fn ports(field: &Field<'_, '_>) -> Result<PortRange, FileError> {
     if field.is_integer() {
         let port = field.integer(0, 65535, "0 to 65535")?;
         return Ok(PortRange { first: port, last: port });
@@ -84,7 +84,7 @@ fn ports(field: &Field<'_, '_>) -> Result<PortRange, SaFileError> {
     Ok(PortRange { first, last })
 }
 
-fn protocol(field: &Field<'_, '_>) -> Result<IpProtocol, SaFileError> {
+fn protocol(field: &Field<'_, '_>) -> Result<IpProtocol, FileError> {
     if field.is_integer() {
         return field.integer(0, 255, "0 to 255").map(IpProtocol);
     }

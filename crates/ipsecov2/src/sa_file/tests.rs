@@ -141,7 +141,7 @@ fn errors_say_where_what_was_found_and_what_is_allowed() {
         (
             "mode",
             "mod",
-            "sa.toml:4:1: unknown field \"mod\"; allowed here: name, direction, mode, source, destination, replay-window, udp-encapsulation, inside, ah-alignment, traffic-flow, allow-unauthenticated, selectors, association",
+            "sa.toml:4:1: unknown field \"mod\"; allowed here: name, direction, mode, source, destination, replay-window, udp-encapsulation, inside, ah-alignment, traffic-flow, allow-unauthenticated, offload, selectors, association",
         ),
         ("operation = \"esp\"\n", "", "sa.toml:7:1: operation is missing; \"esp\" or \"ah\""),
         ("\"esp\"", "\"ESP\"", "sa.toml:8:13: operation: \"ESP\" found, \"esp\" or \"ah\" allowed"),
@@ -185,6 +185,7 @@ fn errors_say_where_what_was_found_and_what_is_allowed() {
         assert_eq!(after(old, new), expected);
     }
     for (line, expected) in [
+        ("offload = \"never\"", "sa.toml:7:11: offload: \"never\" found, \"require\" or \"prefer\" or \"forbid\" allowed"),
         ("replay-window = 65537", "sa.toml:7:17: replay-window: 65537 found, 0 (off) to 65536 allowed"),
         ("replay-window = \"off\"", "sa.toml:7:17: replay-window: a text found, 0 (off) to 65536 expected"),
         ("udp-encapsulation = { source-port = 4500 }", "sa.toml:7:21: destination-port is missing; 1 to 65535"),
@@ -537,9 +538,10 @@ fn associations() -> impl Strategy<Value = Vec<AssociationParameters>> {
 pub(super) fn parameters() -> impl Strategy<Value = SaParameters> {
     let head = ("[^\\p{C}]{1,12}", any::<bool>(), any::<bool>(), any::<bool>(), 0..=65_536_u32, proptest::option::of((any::<u16>(), 1..=u16::MAX)));
     let ends = (any::<u128>(), any::<u128>());
-    let flow = (any::<u16>(), any::<u32>(), proptest::option::of(prop_oneof![Just(4_u8), Just(8)]));
+    let offload = prop::sample::select(vec![OffloadPolicy::Require, OffloadPolicy::Prefer, OffloadPolicy::Forbid]);
+    let flow = (any::<u16>(), any::<u32>(), proptest::option::of(prop_oneof![Just(4_u8), Just(8)]), offload);
     (head, associations(), proptest::collection::vec(selector(), 0..4), ends, flow).prop_map(
-        |((name, inbound, tunnel, v4, window, udp), associations, selectors, (source, destination), (pad_to, dummy_every, alignment))| {
+        |((name, inbound, tunnel, v4, window, udp), associations, selectors, (source, destination), (pad_to, dummy_every, alignment, offload))| {
             let has = |operation| associations.iter().any(|association: &AssociationParameters| association.operation == operation);
             let (has_ah, has_esp) = (has(Operation::Ah), has(Operation::Esp));
             SaParameters {
@@ -564,7 +566,7 @@ pub(super) fn parameters() -> impl Strategy<Value = SaParameters> {
                 allow_reserved_spi: false,
                 soft_limits: Limits::NONE,
                 hard_limits: Limits::NONE,
-                offload: OffloadPolicy::Prefer,
+                offload,
             }
         },
     )

@@ -3,7 +3,7 @@
 use core::fmt::Write as _;
 
 use ndis::{Direction, Operation};
-use transport::{AssociationParameters, Mode, SaParameters, TrafficFlow};
+use transport::{AssociationParameters, Mode, OffloadPolicy, SaParameters, TrafficFlow};
 use zeroize::Zeroizing;
 
 use super::selector;
@@ -71,6 +71,11 @@ fn bundle(out: &mut dyn core::fmt::Write, parameters: &SaParameters, before: &st
     }
     if parameters.allow_unauthenticated {
         writeln!(out, "allow-unauthenticated = true")?;
+    }
+    match parameters.offload {
+        OffloadPolicy::Prefer => {}
+        OffloadPolicy::Require => writeln!(out, "offload = \"require\"")?,
+        OffloadPolicy::Forbid => writeln!(out, "offload = \"forbid\"")?,
     }
     if !parameters.selectors.is_empty() {
         writeln!(out, "selectors = [ {} ]", parameters.selectors.iter().map(selector::write).collect::<Vec<_>>().join(", "))?;

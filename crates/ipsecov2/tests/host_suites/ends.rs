@@ -18,7 +18,7 @@ pub(crate) struct Ends {
 impl Ends {
     pub(crate) fn new(kind: &Kind, direction: Direction) -> Self {
         let host = |policy| {
-            let host = Host::new(&HostConfig { medium: Medium::Ip, mtu: 65_535, capacity: 16, nic_capacity: 16, ..HostConfig::default() }).unwrap();
+            let host = Host::new(&HostConfig { medium: Medium::Ip, mtu: 65_535, capacity: 16, ..HostConfig::default() }.with_nic_capacity(16)).unwrap();
             let sas = host.add_sas(kind.parameters(direction, policy), NOW).unwrap_or_else(|(at, error)| panic!("{}: bundle {at}: {error}", kind.name()));
             let mut host = host;
             host.service(NOW, &mut FrameBatch::new());

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::tool::{Tool, inbound, sa, testdata};
 
 /// The field names of the tables below a heading that has `title` in it, up to the next heading.
-fn documented(title: &str) -> BTreeSet<String> {
+pub(crate) fn documented(title: &str) -> BTreeSet<String> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/json.md");
     let text = std::fs::read_to_string(path).unwrap();
     let mut fields = BTreeSet::new();
@@ -40,7 +40,7 @@ fn fields(value: &Value, prefix: &str, open: &[&str], found: &mut BTreeSet<Strin
     }
 }
 
-fn fields_of(value: &Value) -> BTreeSet<String> {
+pub(crate) fn fields_of(value: &Value) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     fields(value, "", &["dropped"], &mut found);
     found

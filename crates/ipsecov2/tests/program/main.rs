@@ -7,6 +7,7 @@ mod drops;
 mod json;
 mod peers;
 mod peers_suites;
+mod profiles;
 mod round_trip;
 mod sa_convert;
 mod sa_files;

@@ -21,7 +21,7 @@ fn mistakes_are_shown_on_one_line_with_their_place() {
         (
             "mode",
             "Mode",
-            "sa.toml:4:1: unknown field \"Mode\"; allowed here: name, direction, mode, source, destination, replay-window, udp-encapsulation, inside, ah-alignment, traffic-flow, allow-unauthenticated, selectors, association",
+            "sa.toml:4:1: unknown field \"Mode\"; allowed here: name, direction, mode, source, destination, replay-window, udp-encapsulation, inside, ah-alignment, traffic-flow, allow-unauthenticated, offload, selectors, association",
         ),
         ("direction = ", "direction ", "sa.toml:3:11: not TOML: key with no value, expected `=`"),
     ] {

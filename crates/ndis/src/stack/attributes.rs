@@ -74,7 +74,7 @@ pub enum AttributeError {
     /// IPsecOV2 without a direct request handler and a direct cancel handler (OV2-OID-3).
     #[error("IPsecOV2 is reported by an adapter whose driver has no direct request handlers")]
     IpsecV2WithoutDirectRequests,
-    /// IPsecOV2 without tunnel mode, which it must have (OV2-CAP-2).
+    /// IPsecOV2 without tunnel mode, which it must have (OV2-CAP-2), and no word that this is meant so.
     #[error("IPsecOV2 is reported without tunnel mode, which is mandatory")]
     IpsecV2WithoutTunnel,
     /// IPsecOV2 on an Ethernet adapter, not for Ethernet frames (OV2-CAP-2).
@@ -103,7 +103,7 @@ pub(super) fn check(attributes: &AdapterAttributes) -> Result<(), AttributeError
         if !direct_requests {
             return Err(AttributeError::IpsecV2WithoutDirectRequests);
         }
-        if !hardware.ipsec_v2.tunnel {
+        if !hardware.ipsec_v2.tunnel && !attributes.deviates_without_tunnel {
             return Err(AttributeError::IpsecV2WithoutTunnel);
         }
         // An adapter for bare IP packets has only encapsulation NULL to offer.

@@ -5,8 +5,8 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ndis::{
     AesKeySize, AhAssociation, Associations, AuthenticationAlgorithm, AuthenticationAlgorithms, ChecksumOffload, ChecksumSet, Direction, Encapsulation,
-    EncryptionAlgorithm, EncryptionAlgorithms, Endpoints, EspAssociation, IpsecOffloadV1, IpsecOffloadV2, Ipv4Ah, Ipv4Esp, Keyed, LargeSendSet, LargeSendV2,
-    Offload, OffloadFlags, SaBundle, SaExtension, UdpEspType, UdpEspTypes,
+    EncryptionAlgorithm, EncryptionAlgorithms, Endpoints, EspAssociation, IcvLengths, IpsecOffloadV1, IpsecOffloadV2, Ipv4Ah, Ipv4Esp, Keyed, LargeSendSet,
+    LargeSendV2, Offload, OffloadFlags, SaBundle, SaExtension, UdpEspType, UdpEspTypes,
 };
 use packet::Spi;
 use proptest::prelude::*;
@@ -50,7 +50,7 @@ pub(crate) fn bundle(associations: Associations) -> SaBundle {
 
 pub(crate) fn any_ipsec_v2() -> impl Strategy<Value = IpsecOffloadV2> {
     let masks = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>(), 0u32..9);
-    (prop::array::uniform11(any::<bool>()), masks).prop_map(|(flags, (encapsulation, udp_esp, authentication, encryption, capacity))| {
+    (prop::array::uniform11(any::<bool>()), masks, 0u32..8).prop_map(|(flags, (encapsulation, udp_esp, authentication, encryption, capacity), refused)| {
         let [v6, options, headers, ah, esp, combined, transport, tunnel, over, lso, esn] = flags;
         IpsecOffloadV2 {
             encapsulation: Encapsulation::from_bits_truncate(encapsulation),
@@ -69,6 +69,7 @@ pub(crate) fn any_ipsec_v2() -> impl Strategy<Value = IpsecOffloadV2> {
             authentication_algorithms: AuthenticationAlgorithms::from_bits_truncate(authentication),
             encryption_algorithms: EncryptionAlgorithms::from_bits_truncate(encryption),
             sa_offload_capacity: capacity,
+            ext_refused_icv_lengths: IcvLengths::from_bits_truncate(refused),
         }
     })
 }

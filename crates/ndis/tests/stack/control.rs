@@ -147,6 +147,13 @@ fn attributes_that_cannot_be_are_refused_by_name() {
         assert_eq!(nic.halted.load(Ordering::SeqCst), 1, "a refused adapter is halted");
     }
 
+    // Without tunnel mode, and meant so.
+    let mut offload = hardware();
+    offload.ipsec_v2.tunnel = false;
+    let nic = Arc::new(Shared::default());
+    *nic.attributes.lock().unwrap() = Some(ndis::AdapterAttributes { deviates_without_tunnel: true, ..attributes(offload, offload) });
+    assert!(Stack::new(Arc::new(ndis::MemoryRegistry::new())).add_adapter(NIC, Arc::new(Driver(nic))).is_ok());
+
     // The same IPsecOV1 is in order one version earlier.
     let nic = Arc::new(Shared::default());
     *nic.attributes.lock().unwrap() = Some(ndis::AdapterAttributes { version: NdisVersion::V6_20, ..late_v1 });

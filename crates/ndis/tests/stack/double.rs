@@ -43,6 +43,7 @@ pub(crate) fn attributes(hardware: Offload, default: Offload) -> AdapterAttribut
         hardware_capabilities: hardware,
         default_configuration: default,
         direct_requests: true,
+        deviates_without_tunnel: false,
     }
 }
 

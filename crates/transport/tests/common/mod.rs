@@ -620,6 +620,7 @@ impl Host {
             hardware_capabilities: hardware(setup.capacity),
             default_configuration: hardware(setup.capacity),
             direct_requests: true,
+            deviates_without_tunnel: false,
         });
         script(&nic);
         let stack = Stack::new(Arc::clone(registry) as _);

@@ -7,7 +7,7 @@ use secret::SecretBytes;
 use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, TrafficFlow};
 use zeroize::Zeroizing;
 
-use super::super::error::{Problem, SaFileError, quote_address, quote_word};
+use super::super::error::{FileError, Problem, quote_address, quote_word};
 use super::super::reader::Source;
 use super::super::sides::{self, Names};
 use super::super::{Bundle, SaFileRules, checks};
@@ -29,7 +29,7 @@ const COLUMNS: [&str; 10] = [
 const ALWAYS: usize = 8;
 
 /// Reads a table.
-pub(in super::super) fn parse(source: Source<'_>, rules: SaFileRules<'_>) -> Result<Vec<Bundle>, SaFileError> {
+pub(in super::super) fn parse(source: Source<'_>, rules: SaFileRules<'_>) -> Result<Vec<Bundle>, FileError> {
     let (mut bundles, mut names) = (Vec::new(), Names::default());
     let mut at = 0;
     for line in source.text.split_inclusive('\n') {
@@ -53,7 +53,7 @@ struct Column {
 }
 
 /// Takes a line apart. Within the quotation marks a backslash stands before characters that could not stand there, as Wireshark writes and reads them.
-fn columns(source: Source<'_>, start: usize, line: &str) -> Result<Vec<Column>, SaFileError> {
+fn columns(source: Source<'_>, start: usize, line: &str) -> Result<Vec<Column>, FileError> {
     let invalid =
         |at: usize, field, found: &str, allowed: &str| source.error(start + at, Problem::Invalid { field, found: found.into(), allowed: allowed.into() });
     let mut columns = Vec::with_capacity(COLUMNS.len());
@@ -116,13 +116,13 @@ impl Row<'_> {
         self.columns.get(column).map_or("", |column| column.text.as_str())
     }
 
-    fn invalid(&self, column: usize, found: impl Into<String>, allowed: impl Into<String>) -> SaFileError {
+    fn invalid(&self, column: usize, found: impl Into<String>, allowed: impl Into<String>) -> FileError {
         let at = self.columns.get(column).map_or(self.start, |column| column.at);
         let field = COLUMNS.get(column).copied().unwrap_or("line");
         self.source.error(at, Problem::Invalid { field, found: found.into(), allowed: allowed.into() })
     }
 
-    fn read(&self, rules: SaFileRules<'_>, names: &mut Names, bundles: &mut Vec<Bundle>) -> Result<(), SaFileError> {
+    fn read(&self, rules: SaFileRules<'_>, names: &mut Names, bundles: &mut Vec<Bundle>) -> Result<(), FileError> {
         let version = match self.text(0) {
             "IPv4" => IpVersion::V4,
             "IPv6" => IpVersion::V6,
@@ -173,7 +173,7 @@ impl Row<'_> {
     }
 
     /// An address; `None` is any.
-    fn address(&self, column: usize, version: IpVersion) -> Result<Option<IpAddress>, SaFileError> {
+    fn address(&self, column: usize, version: IpVersion) -> Result<Option<IpAddress>, FileError> {
         let text = self.text(column);
         let any: &[&str] = match version {
             IpVersion::V4 => &["*", "*.*.*.*", "0.0.0.0/0"],
@@ -204,7 +204,7 @@ impl Row<'_> {
         direction: Direction,
         mode: Mode,
         local: &[IpAddress],
-    ) -> Result<Vec<(IpAddress, IpAddress)>, SaFileError> {
+    ) -> Result<Vec<(IpAddress, IpAddress)>, FileError> {
         let any = if version == IpVersion::V4 { IpAddress::UNSPECIFIED_V4 } else { IpAddress::UNSPECIFIED_V6 };
         if let (Mode::Tunnel, Direction::Outbound, None) = (mode, direction, to) {
             return Err(self.invalid(2, "any address", "the address of the tunnel's other end expected"));
@@ -220,7 +220,7 @@ impl Row<'_> {
         Ok(vec![(from.unwrap_or(any), to.unwrap_or(any))])
     }
 
-    fn spi(&self, rules: SaFileRules<'_>) -> Result<Spi, SaFileError> {
+    fn spi(&self, rules: SaFileRules<'_>) -> Result<Spi, FileError> {
         let text = self.text(3);
         if text.contains('*') {
             return Err(self.invalid(3, quote_word(text, |_| false), "one SPI allowed, such as \"0x00001001\": an SA has one"));
@@ -230,7 +230,7 @@ impl Row<'_> {
         checks::spi(number, rules).map_err(|allowed| self.invalid(3, format!("{number:#010x}"), allowed))
     }
 
-    fn algorithms(&self, rules: SaFileRules<'_>) -> Result<(Encryption, SecretBytes, u8, Authentication), SaFileError> {
+    fn algorithms(&self, rules: SaFileRules<'_>) -> Result<(Encryption, SecretBytes, u8, Authentication), FileError> {
         let (name, chosen) = (self.text(4), self.text(6));
         let Some(&(name, forms, icv_length)) = ENCRYPTIONS.iter().find(|(known, ..)| *known == name) else {
             let allowed = ENCRYPTIONS.map(|(name, ..)| format!("{name:?}")).join(", ");
@@ -266,7 +266,7 @@ impl Row<'_> {
         Ok((encryption, key, 0, authentication))
     }
 
-    fn authentication_key(&self, authentication: Authentication) -> Result<SecretBytes, SaFileError> {
+    fn authentication_key(&self, authentication: Authentication) -> Result<SecretBytes, FileError> {
         let key = self.key(7)?;
         let name = AUTHENTICATIONS.iter().find(|(_, known)| *known == authentication).map_or("NULL", |(name, _)| *name);
         checks::by_key_length(name, key.len(), &[authentication]).map_err(|takes| self.invalid(7, checks::bytes(key.len()), takes))?;
@@ -274,7 +274,7 @@ impl Row<'_> {
     }
 
     /// A key: hexadecimal digits after `0x`, otherwise the text itself is the key, as Wireshark has it.
-    fn key(&self, column: usize) -> Result<SecretBytes, SaFileError> {
+    fn key(&self, column: usize) -> Result<SecretBytes, FileError> {
         let text = self.text(column);
         if text.starts_with("0x") || text.starts_with("0X") {
             return checks::key_bytes(text).map_err(|found| self.invalid(column, found, checks::HEX_EXPECTED));
@@ -286,7 +286,7 @@ impl Row<'_> {
     }
 
     /// Whether sequence numbers are extended, and their high half.
-    fn numbers(&self) -> Result<(bool, u32), SaFileError> {
+    fn numbers(&self) -> Result<(bool, u32), FileError> {
         let extended = match self.columns.get(8).map(|column| column.text.as_str()) {
             None | Some("32-bit") => false,
             Some("64-bit") => true,

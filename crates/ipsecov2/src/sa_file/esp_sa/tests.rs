@@ -4,7 +4,7 @@ use ipsec::{Authentication, Encryption};
 use ndis::{Direction, Operation};
 use packet::IpAddress;
 use secret::SecretBytes;
-use transport::{Mode, SaParameters, TrafficFlow};
+use transport::{Mode, OffloadPolicy, SaParameters, TrafficFlow};
 
 use super::super::tests::{parameters, picture};
 use super::super::{Format, SaFile, SaFileRules, Target, write};
@@ -315,6 +315,7 @@ fn in_table(mut parameters: SaParameters) -> SaParameters {
     parameters.replay_window = SaParameters::DEFAULT_REPLAY_WINDOW;
     parameters.udp_encapsulation = None;
     parameters.traffic_flow = TrafficFlow::NONE;
+    parameters.offload = OffloadPolicy::Prefer;
     parameters.ah_alignment = None;
     let association = &parameters.associations[0];
     parameters.allow_unauthenticated = association.authentication == Authentication::None && !association.encryption.is_combined();

@@ -3,7 +3,7 @@
 use ipsec::{Authentication, Encryption};
 use link::capture::{EspAuthentication, EspEncryption, EspSecret, Secrets};
 use ndis::Operation;
-use transport::{SaParameters, TrafficFlow};
+use transport::{OffloadPolicy, SaParameters, TrafficFlow};
 use zeroize::Zeroizing;
 
 use super::super::format::{Loss, Written};
@@ -79,6 +79,7 @@ fn losses_of(parameters: &SaParameters) -> Vec<Loss> {
     lose(parameters.udp_encapsulation.is_some(), "udp-encapsulation", "does not say it; viewers look for ESP in UDP packets of port 4500");
     lose(parameters.inside.is_some(), "inside", "does not say it");
     lose(parameters.traffic_flow != TrafficFlow::NONE, "traffic-flow", "does not say it");
+    lose(parameters.offload != OffloadPolicy::Prefer, "offload", "does not say it");
     lose(!parameters.selectors.is_empty(), "selectors", "has no selectors");
     lose(parameters.associations.iter().any(|association| association.sequence_number != 0), "sequence-number", "has no sequence numbers");
     losses

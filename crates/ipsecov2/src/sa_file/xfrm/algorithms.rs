@@ -5,7 +5,7 @@ use ipsec::{Authentication, Encryption};
 use secret::SecretBytes;
 
 use super::super::checks::{self, Keyed};
-use super::super::error::{SaFileError, quote_word};
+use super::super::error::{FileError, quote_word};
 use super::lines::{Line, Word};
 
 /// Names (the kernel's own first), what they can be.
@@ -86,7 +86,7 @@ pub(super) fn authentication_name(authentication: Authentication) -> &'static st
 }
 
 /// Reads what follows `kind`: the name, the key, the bits of the ICV.
-pub(super) fn read(line: &mut Line<'_>, kind: Word<'_>) -> Result<Algorithm, SaFileError> {
+pub(super) fn read(line: &mut Line<'_>, kind: Word<'_>) -> Result<Algorithm, FileError> {
     let name = line.require("an algorithm")?;
     match kind.text {
         "enc" => {
@@ -132,7 +132,7 @@ pub(super) fn read(line: &mut Line<'_>, kind: Word<'_>) -> Result<Algorithm, SaF
     }
 }
 
-fn unknown(line: &Line<'_>, name: Word<'_>, allowed: &[&str]) -> SaFileError {
+fn unknown(line: &Line<'_>, name: Word<'_>, allowed: &[&str]) -> FileError {
     // In a wrong line an algorithm has its right name.
     let is_known = |text: &str| {
         OTHERS.contains(&text)
@@ -145,7 +145,7 @@ fn unknown(line: &Line<'_>, name: Word<'_>, allowed: &[&str]) -> SaFileError {
 }
 
 /// The key, whose length says which of `forms` it is. What `ip` prints in place of a key that it hides, or cannot print, is told apart.
-fn key<T: Keyed>(line: &mut Line<'_>, name: Word<'_>, forms: &[T]) -> Result<(T, SecretBytes), SaFileError> {
+fn key<T: Keyed>(line: &mut Line<'_>, name: Word<'_>, forms: &[T]) -> Result<(T, SecretBytes), FileError> {
     let is_key = |word: Word<'_>| word.text.starts_with("0x");
     let at = line.peek().map_or(name.at, |word| word.at);
     let key = match line.peek() {
@@ -194,7 +194,7 @@ fn is_number(word: Word<'_>) -> bool {
 }
 
 /// The bits of the ICV, which have to be among `allowed`.
-fn bits(line: &mut Line<'_>, name: Word<'_>, allowed: &[u32]) -> Result<u32, SaFileError> {
+fn bits(line: &mut Line<'_>, name: Word<'_>, allowed: &[u32]) -> Result<u32, FileError> {
     let word = line.require("the length of the ICV in bits")?;
     checks::number(word.text).filter(|bits| allowed.contains(bits)).ok_or_else(|| {
         let takes = allowed.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");

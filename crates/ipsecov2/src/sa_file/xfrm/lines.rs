@@ -3,7 +3,7 @@
 use packet::IpAddress;
 
 use super::super::checks;
-use super::super::error::{Problem, SaFileError, quote_address, quote_word};
+use super::super::error::{FileError, Problem, quote_address, quote_word};
 use super::super::reader::Source;
 
 /// A word and where it begins.
@@ -64,40 +64,40 @@ impl<'a> Line<'a> {
         is_it
     }
 
-    pub(super) fn invalid(&self, at: usize, found: impl Into<String>, allowed: impl Into<String>) -> SaFileError {
+    pub(super) fn invalid(&self, at: usize, found: impl Into<String>, allowed: impl Into<String>) -> FileError {
         self.source.error(at, Problem::Invalid { field: self.field, found: found.into(), allowed: allowed.into() })
     }
 
     /// The word is not what it should be.
-    pub(super) fn wrong(&self, word: Word<'_>, allowed: impl Into<String>) -> SaFileError {
+    pub(super) fn wrong(&self, word: Word<'_>, allowed: impl Into<String>) -> FileError {
         self.invalid(word.at, shown(word.text), allowed)
     }
 
     /// The next word, which has to be there.
-    pub(super) fn require(&mut self, expected: &str) -> Result<Word<'a>, SaFileError> {
+    pub(super) fn require(&mut self, expected: &str) -> Result<Word<'a>, FileError> {
         let end = self.at + self.rest.trim_end().len();
         self.next().ok_or_else(|| self.invalid(end, "the end of the line", format!("{expected} expected")))
     }
 
     /// The next word has to be `text`.
-    pub(super) fn expect(&mut self, text: &str) -> Result<(), SaFileError> {
+    pub(super) fn expect(&mut self, text: &str) -> Result<(), FileError> {
         let expected = format!("{text:?}");
         let word = self.require(&expected)?;
         if word.text == text { Ok(()) } else { Err(self.wrong(word, format!("{expected} expected"))) }
     }
 
     /// Nothing may follow.
-    pub(super) fn end(&mut self) -> Result<(), SaFileError> {
+    pub(super) fn end(&mut self) -> Result<(), FileError> {
         self.next().map_or(Ok(()), |word| Err(self.wrong(word, "the end of the line expected")))
     }
 
-    pub(super) fn address(&mut self) -> Result<IpAddress, SaFileError> {
+    pub(super) fn address(&mut self) -> Result<IpAddress, FileError> {
         let word = self.require("an address")?;
         word.text.parse().map_err(|_| self.invalid(word.at, quote_address(word.text), "an IPv4 or IPv6 address expected"))
     }
 
     /// A number from `first` to `last`. A comma may follow it, and with `ip -s` the same number once more in brackets.
-    pub(super) fn number(&mut self, first: u32, last: u32) -> Result<(Word<'a>, u32), SaFileError> {
+    pub(super) fn number(&mut self, first: u32, last: u32) -> Result<(Word<'a>, u32), FileError> {
         let allowed = format!("a number from {first} to {last}");
         let word = self.require(&allowed)?;
         let text = word.text.trim_end_matches(',');

@@ -8,7 +8,7 @@ use packet::{IpAddress, IpVersion};
 use secret::SecretBytes;
 use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow};
 
-use super::super::error::{Problem, SaFileError};
+use super::super::error::{FileError, Problem};
 use super::super::reader::Source;
 use super::super::sides::{self, Names};
 use super::super::{Bundle, Note, SaFileRules, checks};
@@ -17,7 +17,7 @@ use super::state::State;
 
 /// Reads all states. Two that Linux takes one after the other for the same packets, AH in transport mode over ESP, make one bundle; every other is one of its
 /// own.
-pub(in super::super) fn parse(source: Source<'_>, rules: SaFileRules<'_>) -> Result<(Vec<Bundle>, Vec<Note>), SaFileError> {
+pub(in super::super) fn parse(source: Source<'_>, rules: SaFileRules<'_>) -> Result<(Vec<Bundle>, Vec<Note>), FileError> {
     let mut states: Vec<State> = Vec::new();
     for mut line in lines::lines(source) {
         let Some(word) = line.next() else { continue };
@@ -58,7 +58,7 @@ struct Part {
 }
 
 impl Part {
-    fn of(source: Source<'_>, mut state: State, rules: SaFileRules<'_>) -> Result<Self, SaFileError> {
+    fn of(source: Source<'_>, mut state: State, rules: SaFileRules<'_>) -> Result<Self, FileError> {
         let error = |at: usize, field, found: String, allowed: &str| source.error(at, Problem::Invalid { field, found, allowed: allowed.into() });
         if let Err(allowed) = checks::spi(state.spi.0, rules) {
             return Err(error(state.spi_at, "spi", "0".into(), allowed));
@@ -131,7 +131,7 @@ impl Part {
         (reqid != 0).then_some((self.direction == Direction::Inbound, source, destination, reqid))
     }
 
-    fn bundle(self, source: Source<'_>, rules: SaFileRules<'_>, names: &mut Names) -> Result<Bundle, SaFileError> {
+    fn bundle(self, source: Source<'_>, rules: SaFileRules<'_>, names: &mut Names) -> Result<Bundle, FileError> {
         let Self { state, direction, association, ah } = self;
         let has_ah = ah.is_some() || association.operation == Operation::Ah;
         if association.authentication == Authentication::None
@@ -205,7 +205,7 @@ fn join(parts: Vec<Part>) -> Vec<Part> {
     joined.into_iter().flatten().collect()
 }
 
-fn selectors(source: Source<'_>, state: &State) -> Result<Vec<Selector>, SaFileError> {
+fn selectors(source: Source<'_>, state: &State) -> Result<Vec<Selector>, FileError> {
     let Some(sel) = &state.sel else { return Ok(Vec::new()) };
     let version = sel.source.0.version();
     let is_transport = state.mode == Mode::Transport;

@@ -6,7 +6,7 @@ use packet::{IpAddress, IpProtocol, Spi};
 use secret::SecretBytes;
 use transport::{AddressRange, Mode, PortRange, Selector, UdpEncapsulation};
 
-use super::super::error::{Problem, SaFileError};
+use super::super::error::{FileError, Problem};
 use super::super::{SaFileRules, checks};
 use super::algorithms::{self, Algorithm};
 use super::lines::{Line, Word, shown};
@@ -112,7 +112,7 @@ enum Block {
 
 impl State {
     /// A state of which the first line, behind `src`, is `line`.
-    pub(super) fn begin(word: Word<'_>, line: &mut Line<'_>) -> Result<Self, SaFileError> {
+    pub(super) fn begin(word: Word<'_>, line: &mut Line<'_>) -> Result<Self, FileError> {
         line.field = "src";
         let source = line.address()?;
         line.expect("dst")?;
@@ -151,7 +151,7 @@ impl State {
     }
 
     /// Reads a line of it, behind its first word.
-    pub(super) fn line(&mut self, word: Word<'_>, line: &mut Line<'_>, rules: SaFileRules<'_>) -> Result<(), SaFileError> {
+    pub(super) fn line(&mut self, word: Word<'_>, line: &mut Line<'_>, rules: SaFileRules<'_>) -> Result<(), FileError> {
         if self.in_block(word, line)? {
             return Ok(());
         }
@@ -206,7 +206,7 @@ impl State {
     }
 
     /// Whether a line belongs to what was before; reads it then.
-    fn in_block(&mut self, word: Word<'_>, line: &mut Line<'_>) -> Result<bool, SaFileError> {
+    fn in_block(&mut self, word: Word<'_>, line: &mut Line<'_>) -> Result<bool, FileError> {
         match self.block {
             Block::Lifetime if ["limit:", "expire", "add"].contains(&word.text) || word.text.ends_with("(bytes),") => line.skip(),
             Block::Stats if word.text == "replay-window" => line.skip(),
@@ -234,7 +234,7 @@ impl State {
     }
 
     /// `proto esp spi 0x00001001 reqid 1 mode tunnel`.
-    fn id(&mut self, word: Word<'_>, line: &mut Line<'_>, rules: SaFileRules<'_>) -> Result<(), SaFileError> {
+    fn id(&mut self, word: Word<'_>, line: &mut Line<'_>, rules: SaFileRules<'_>) -> Result<(), FileError> {
         self.id_at = Some(word.at);
         let proto = line.require("\"esp\" or \"ah\"")?;
         self.operation = match proto.text {
@@ -267,7 +267,7 @@ impl State {
     }
 
     /// `replay-window 32 seq 0x00000000 flag af-unspec esn extra_flag oseq-may-wrap (0x10100000)`.
-    fn flags(&mut self, first: Word<'_>, line: &mut Line<'_>) -> Result<(), SaFileError> {
+    fn flags(&mut self, first: Word<'_>, line: &mut Line<'_>) -> Result<(), FileError> {
         if first.text == "replay-window" {
             line.field = "replay-window";
             self.replay_window = Some(line.number(0, ReplayWindow::MAX_SIZE)?.1);
@@ -309,7 +309,7 @@ impl State {
         Ok(())
     }
 
-    fn algorithm(&mut self, word: Word<'_>, line: &mut Line<'_>) -> Result<(), SaFileError> {
+    fn algorithm(&mut self, word: Word<'_>, line: &mut Line<'_>) -> Result<(), FileError> {
         self.algorithm_at.get_or_insert(word.at);
         let taken = match algorithms::read(line, word)? {
             Algorithm::Encryption(encryption, key) => self.encryption.replace((encryption, key, 0)).is_some(),
@@ -324,7 +324,7 @@ impl State {
     }
 
     /// `encap type espinudp sport 4500 dport 4500 addr 0.0.0.0`.
-    fn encap(&mut self, first: Word<'_>, line: &mut Line<'_>) -> Result<(), SaFileError> {
+    fn encap(&mut self, first: Word<'_>, line: &mut Line<'_>) -> Result<(), FileError> {
         line.expect("type")?;
         let kind = line.require("\"espinudp\"")?;
         if kind.text != "espinudp" {
@@ -343,7 +343,7 @@ impl State {
     }
 
     /// `anti-replay context: seq 0x1, oseq 0x0, bitmap 0x00000001`, or the first line of an `anti-replay esn context:`.
-    fn context(&mut self, line: &mut Line<'_>) -> Result<(), SaFileError> {
+    fn context(&mut self, line: &mut Line<'_>) -> Result<(), FileError> {
         let is_extended = line.take("esn");
         line.expect("context:")?;
         if is_extended {
@@ -356,7 +356,7 @@ impl State {
     }
 
     /// Pairs of names and numbers, beginning with the name `word`.
-    fn numbers(&mut self, word: Word<'_>, line: &mut Line<'_>) -> Result<(), SaFileError> {
+    fn numbers(&mut self, word: Word<'_>, line: &mut Line<'_>) -> Result<(), FileError> {
         let mut next = Some(word);
         while let Some(word) = next {
             let number = line.number(0, u32::MAX)?.1;
@@ -374,7 +374,7 @@ impl State {
     }
 
     /// `crypto offload parameters: dev eth2 dir out mode packet`: the device is another's business, the direction is not.
-    fn offload(&mut self, line: &mut Line<'_>) -> Result<(), SaFileError> {
+    fn offload(&mut self, line: &mut Line<'_>) -> Result<(), FileError> {
         while let Some(word) = line.next() {
             if word.text == "dir" {
                 let direction = direction(line)?;
@@ -385,7 +385,7 @@ impl State {
     }
 
     /// `sel src 10.0.1.0/24 dst 10.0.2.0/24 proto tcp sport 1 dport 2`.
-    fn selector(&mut self, first: Word<'_>, line: &mut Line<'_>) -> Result<(), SaFileError> {
+    fn selector(&mut self, first: Word<'_>, line: &mut Line<'_>) -> Result<(), FileError> {
         line.expect("src")?;
         let source = prefix(line)?;
         line.expect("dst")?;
@@ -432,7 +432,7 @@ impl Sel {
     }
 }
 
-fn direction(line: &mut Line<'_>) -> Result<Direction, SaFileError> {
+fn direction(line: &mut Line<'_>) -> Result<Direction, FileError> {
     let word = line.require("\"in\" or \"out\"")?;
     match word.text {
         "in" => Ok(Direction::Inbound),
@@ -442,7 +442,7 @@ fn direction(line: &mut Line<'_>) -> Result<Direction, SaFileError> {
 }
 
 /// An address and a number of bits, of which Linux looks only at so many.
-fn prefix(line: &mut Line<'_>) -> Result<(IpAddress, u8), SaFileError> {
+fn prefix(line: &mut Line<'_>) -> Result<(IpAddress, u8), FileError> {
     const EXPECTED: &str = "a prefix such as 10.0.1.0/24 expected";
     let word = line.require("a prefix such as 10.0.1.0/24")?;
     let wrong = || line.invalid(word.at, super::super::error::quote_address(word.text), EXPECTED);
@@ -458,7 +458,7 @@ fn prefix(line: &mut Line<'_>) -> Result<(IpAddress, u8), SaFileError> {
     Ok((IpAddress::from_number(address.version(), kept).unwrap_or(address), length))
 }
 
-fn protocol(line: &mut Line<'_>) -> Result<IpProtocol, SaFileError> {
+fn protocol(line: &mut Line<'_>) -> Result<IpProtocol, FileError> {
     let word = line.require("a protocol")?;
     // Names of /etc/protocols that are not ours.
     let named = match word.text {
@@ -471,7 +471,7 @@ fn protocol(line: &mut Line<'_>) -> Result<IpProtocol, SaFileError> {
     named.or_else(numbered).ok_or_else(|| line.wrong(word, "a name such as tcp or a number from 0 to 255 expected"))
 }
 
-fn port(line: &mut Line<'_>) -> Result<PortRange, SaFileError> {
+fn port(line: &mut Line<'_>) -> Result<PortRange, FileError> {
     let port = line.number(0, 65535)?.1 as u16;
     Ok(PortRange { first: port, last: port })
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use ipsec::Authentication;
 use ndis::{Direction, Operation};
 use packet::{IpAddress, Spi};
-use transport::{AddressRange, Mode, SaParameters, Selector, TrafficFlow, UdpEncapsulation};
+use transport::{AddressRange, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow, UdpEncapsulation};
 
 use super::super::tests::{parameters, picture};
 use super::super::{Format, Loss, SaFile, SaFileRules, Target, write};
@@ -673,6 +673,7 @@ fn canonical(selector: &Selector, mode: Mode) -> Selector {
 fn in_states(mut parameters: SaParameters, losses: &[Loss]) -> SaParameters {
     parameters.name = "name".to_owned();
     parameters.traffic_flow.dummy_every = 0;
+    parameters.offload = OffloadPolicy::Prefer;
     parameters.ah_alignment = parameters.ah_alignment.filter(|alignment| *alignment == 8);
     parameters.selectors = parameters.selectors.iter().map(|selector| canonical(selector, parameters.mode)).collect();
     if parameters.selectors == [Selector::ANY] || losses.iter().any(|loss| loss.field == "selectors") {

@@ -5,7 +5,7 @@ use core::fmt;
 use ipsec::Authentication;
 use ndis::{Direction, Operation};
 use packet::{IpAddress, IpProtocol, IpVersion};
-use transport::{AssociationParameters, Mode, PortRange, SaParameters, Selector};
+use transport::{AssociationParameters, Mode, OffloadPolicy, PortRange, SaParameters, Selector};
 
 use super::super::format::{Loss, Written};
 use super::super::write::{hexadecimal, render};
@@ -172,6 +172,9 @@ pub(super) fn prepare(bundles: &[SaParameters]) -> (Vec<OneState<'_>>, Vec<Loss>
         }
         if parameters.traffic_flow.dummy_every != 0 {
             lose(Loss::of("traffic-flow", "Linux sends no dummy packets (dummy-every)"));
+        }
+        if parameters.offload != OffloadPolicy::Prefer {
+            lose(Loss::of("offload", "states of Linux name a device to offload to, not whether that must be"));
         }
         let sel = match sel(parameters) {
             Ok(sel) => sel,

@@ -1,9 +1,9 @@
-//! What can be wrong with an SA file, and where. No error holds a key, or text that could be one.
+//! What can be wrong with an SA file or a NIC profile, and where. No error holds a key, or text that could be one.
 
 use core::fmt;
 use std::io;
 
-/// A place in the text of an SA file.
+/// A place in the text of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// Line, from 1.
@@ -32,9 +32,9 @@ impl fmt::Display for Position {
     }
 }
 
-/// An SA file that cannot be used.
+/// A file that cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum SaFileError {
+pub enum FileError {
     /// It could not be read.
     #[error("{file}: {error}")]
     Read {
@@ -55,7 +55,7 @@ pub enum SaFileError {
     },
 }
 
-/// What is wrong at a place of an SA file.
+/// What is wrong at a place of a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// It is not TOML.
