@@ -158,7 +158,7 @@ impl<'a, P: Provider> Stage<'_, P> {
                 these.for_each(drop);
                 continue;
             };
-            for ((place, (nbl, &plain)), number) in these.zip(run.first..) {
+            for ((place, (nbl, &plain)), number) in these.zip((0..).map(|offset| run.first + offset)) {
                 let at = L3 + run.outfit.esp_offset(plain);
                 let esp = nbl.buffer.as_mut_slice().get_mut(at..).unwrap_or_default();
                 if let Ok(job) = half.transform.seal_job(esp, number) {
@@ -293,7 +293,7 @@ fn frame<const L3: usize, const FORM: u8, P: Provider>(run: &Run<'_, P>, lists: 
     let work = if nic.is_some() { Work::Offload } else { Work::Software };
     let tunnel_esp_offset = outfit.esp_offset(Plain::default());
     let mut dropped = false;
-    for ((nbl, &plain), number) in lists.iter_mut().zip(plain).zip(first..) {
+    for ((nbl, &plain), number) in lists.iter_mut().zip(plain).zip((0..).map(|offset| first + offset)) {
         Mark { work, sa: Some(handle), ..Mark::clear(plain.length as usize) }.write(nbl);
         (nbl.l3_offset, nbl.order) = (L3 as u16, order);
         if let Some((next_header, pad_length)) = outfit.put::<L3, FORM>(&mut nbl.buffer, plain, number) {

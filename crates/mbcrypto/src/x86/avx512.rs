@@ -19,7 +19,7 @@ use super::Schedule;
 /// Vectors in a chunk of GMAC: four, so 16 blocks.
 const CHUNK: usize = 4;
 
-/// Proof that the processor has AVX-512 (F, BW, DQ, VL), VAES, VPCLMULQDQ and BMI2.
+/// Proof that the processor has AVX-512 (F, BW, DQ, VL), AVX2, VAES, VPCLMULQDQ and BMI2.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512(());
 
@@ -33,6 +33,7 @@ impl Avx512 {
             && is_x86_feature_detected!("vaes")
             && is_x86_feature_detected!("vpclmulqdq")
             && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("avx2")
             && super::base_detected();
         has.then_some(Self(()))
     }
