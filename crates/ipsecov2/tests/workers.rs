@@ -123,6 +123,33 @@ fn flows_keep_their_order_and_all_that_was_dispatched_is_done() {
     }
 }
 
+/// Several dispatchers, as of a link with several queues, have the packets of an SA taken in by the same worker.
+#[test]
+fn dispatchers_of_the_same_workers_place_alike() {
+    let sender = control([connection().parameters(Direction::Outbound, true)]);
+    // Of so many pairs that placed each in its own way, some would part an SA.
+    for _ in 0..8 {
+        let log = Arc::new(Log::default());
+        let (workers, mut dispatcher) = start(&sender, 1, &log);
+        let mut frames: FrameBatch = (0..20).map(|number| packet(dispatcher.pool(), number)).collect();
+        dispatcher.outbound(NOW, &mut frames);
+        drop((dispatcher, workers));
+        let receiver = control([connection().parameters(Direction::Inbound, true)]);
+        let wire = core::mem::take(&mut *log.wire.lock().unwrap());
+        let (workers, first) = start(&receiver, 2, &log);
+        let mut dispatchers = [first, workers.dispatcher(Medium::Ip)];
+        for (number, frame) in wire.iter().enumerate() {
+            let dispatcher = &mut dispatchers[number % 2];
+            frames.push(Frame::new(dispatcher.pool().copy_from(frame)));
+            dispatcher.inbound(NOW, &mut frames);
+        }
+        drop((dispatchers, workers));
+        let delivered = log.delivered.lock().unwrap();
+        assert_eq!(delivered.len(), 20);
+        assert!(delivered.iter().all(|(worker, _)| *worker == delivered[0].0), "{delivered:?}");
+    }
+}
+
 #[test]
 fn a_worker_that_panics_loses_its_packets_and_no_others() {
     let sender = control([connection().parameters(Direction::Outbound, true)]);

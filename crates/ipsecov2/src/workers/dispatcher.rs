@@ -28,13 +28,13 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    pub(super) fn new(queues: Vec<SyncSender<Work>>, medium: Medium) -> Self {
+    pub(super) fn new(queues: Vec<SyncSender<Work>>, medium: Medium, secret: u64) -> Self {
         // What is in the queues, what workers have in hand, and one that waits to be sent.
         let (home, done) = sync_channel(queues.len() * (QUEUE + 2));
         let workers = queues.len();
         Self {
             queues,
-            spread: Spread::new(medium),
+            spread: Spread::new(medium, secret),
             pool: BufferPool::new(),
             batches: (0..workers).map(|_| FrameBatch::new()).collect(),
             spare: Vec::new(),

@@ -82,6 +82,8 @@ pub trait Output: Send {
 pub struct Workers<O> {
     queues: Vec<SyncSender<Work>>,
     threads: Vec<JoinHandle<O>>,
+    /// What all dispatchers place packets by.
+    secret: u64,
 }
 
 impl<O: Output + 'static> Workers<O> {
@@ -91,7 +93,7 @@ impl<O: Output + 'static> Workers<O> {
     /// [`HostError::LanesOpen`] if the host has lanes that do not know of it, [`HostError::Worker`] if a thread cannot be started.
     pub fn start(control: &Arc<HostControl>, outputs: impl IntoIterator<Item = O>) -> Result<Self, HostError> {
         control.share_lanes()?;
-        let mut workers = Self { queues: Vec::new(), threads: Vec::new() };
+        let mut workers = Self { queues: Vec::new(), threads: Vec::new(), secret: Spread::secret() };
         for (number, output) in outputs.into_iter().enumerate() {
             let (sender, queue) = sync_channel(QUEUE);
             let lane = control.open_lane()?;
@@ -106,9 +108,10 @@ impl<O: Output + 'static> Workers<O> {
         self.queues.len()
     }
 
-    /// A dispatcher for frames of this medium, which must be the host's. There may be several: packets of a flow keep their order if they come by one.
+    /// A dispatcher for frames of this medium, which must be the host's. There may be several, such as one for each queue of a link: all of them
+    /// give what belongs together to the same worker. Packets of a flow keep their order if they come by one.
     pub fn dispatcher(&self, medium: Medium) -> Dispatcher {
-        Dispatcher::new(self.queues.clone(), medium)
+        Dispatcher::new(self.queues.clone(), medium, self.secret)
     }
 
     /// Waits until all that was dispatched is done and no dispatcher is left, ends the workers and returns their outputs. Those of workers that panicked are

@@ -16,9 +16,14 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    pub(super) fn new(medium: Medium) -> Self {
-        // Without random numbers it still spreads.
-        Self { medium, secret: getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15), ports: Vec::new() }
+    /// Those who share workers share the secret, too: what belongs together is one worker's, whoever places it.
+    pub(super) const fn new(medium: Medium, secret: u64) -> Self {
+        Self { medium, secret, ports: Vec::new() }
+    }
+
+    /// A new secret. Without random numbers packets are spread all the same.
+    pub(super) fn secret() -> u64 {
+        getrandom::u64().unwrap_or(0x9e37_79b9_7f4a_7c15)
     }
 
     /// The number of the flow of a packet that is to be sent, for whoever checks that flows keep their order.
