@@ -108,6 +108,7 @@
 //! | --- | --- |
 //! | `transport` | [`Transport`]: the control side; policies and SAs are added, removed, listed; indications and completions arrive |
 //! | `offload` | the offload manager: which SAs the NIC has, what it is asked for, the reason why an SA is not there |
+//! | `reason` | [`OffloadReason`], and [`Why`] for programs |
 //! | `lane` | [`TransportLane`]: what belongs to one worker |
 //! | `outbound`, `mark`, `locate` | the way out and what comes back from the NIC; what is noted of a packet under way; its headers found again |
 //! | `order` | [`TransportLane::transmit`]: what lanes that share SAs put on the wire, in the order of its numbers |

@@ -76,9 +76,20 @@ impl<'a, P: Provider> Receiver<'a, P> {
         loop {
             let run = self.run_plain(rest, memory, left);
             let Some((_, lists)) = rest.split_at_mut_checked(run) else { return };
-            // The first is odd, if there is one; others go along that are not plain.
-            let Some((_, others)) = lists.split_first() else { return };
-            let others = others.iter().take_while(|list| Plain::read(self.medium, list.buffer.as_slice()).is_none()).count();
+            // The first is odd, if there is one; others go along that are not plain, or look so and are under SAs that have only the general way.
+            let Some((first, others)) = lists.split_first() else { return };
+            let (mut flow, mut general) = (Flow::NONE, false);
+            let mut goes_along = |list: &NetBufferList| {
+                let frame = list.buffer.as_slice();
+                flow.read(self.medium, frame).is_none_or(|(plain, changes)| {
+                    if changes {
+                        general = matches!(self.find_plain(plain, frame), Err(Not::Plain));
+                    }
+                    general
+                })
+            };
+            goes_along(first);
+            let others = others.iter().take_while(|&list| goes_along(list)).count();
             let Some((odd, lists)) = lists.split_at_mut_checked(1 + others) else { return };
             self.receive_any(odd, memory, left);
             rest = lists;
