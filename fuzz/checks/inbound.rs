@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use ipsec::insecure::Toy;
 use ipsec::{AesKeySize, AhParameters, AhSa, Authentication, Encryption};
-use ndis::{Datapath, Direction, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, Operation, Protocol, Stack};
+use ndis::{Datapath, Direction, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, Protocol, Stack};
 use nic::{NicDriver, NicParameters, SoftwareEngine};
 use packet::{AhPacket, Buffer, BufferPool, EthernetFrame, Frame, FrameBatch, IpProtocol, Medium, ParsedIp, Spi, Time, UDP_ESP_PORT, UDP_HEADER_LEN};
 use sa_table::{SEED_WORDS, Seed};
 use secret::SecretBytes;
 use transport::{
-    AssociationParameters, ClearPolicy, InboundBatch, InboundVerdict, Limits, Mode, OffloadPolicy, SaParameters, Transport, TransportConfig, TransportLane,
+    AssociationParameters, ClearPolicy, InboundBatch, InboundVerdict, Mode, OffloadPolicy, SaParameters, Transport, TransportConfig, TransportLane,
     UdpEncapsulation, Verdict,
 };
 
@@ -265,35 +265,19 @@ fn sa(spi: u32, direction: Direction, mode: Mode, source: &str, destination: &st
     let encryption = Encryption::AesGcm(AesKeySize::Aes128);
     let address = |text: &str| text.parse().expect("it is an address");
     SaParameters {
-        name: format!("{direction:?} {spi:x}"),
-        direction,
-        mode,
-        source: address(source),
-        destination: address(destination),
-        associations: vec![AssociationParameters {
-            operation: Operation::Esp,
-            spi: Spi(spi),
-            encryption,
-            encryption_key: SecretBytes::from(vec![7; encryption.key_length()]),
-            icv_length: ICV as u8,
-            authentication: Authentication::None,
-            authentication_key: SecretBytes::default(),
-            extended_sequence_numbers: spi == EXTENDED.0,
-            sequence_number_high: 0,
-            sequence_number: 0,
-        }],
-        selectors: Vec::new(),
-        replay_window: 64,
         iv_mask: 0x5eed,
-        udp_encapsulation: None,
-        inside: None,
-        ah_alignment: None,
-        traffic_flow: transport::TrafficFlow::NONE,
-        allow_unauthenticated: false,
-        allow_reserved_spi: false,
-        soft_limits: Limits::NONE,
-        hard_limits: Limits::NONE,
         offload: if offload { OffloadPolicy::Prefer } else { OffloadPolicy::Forbid },
+        ..SaParameters::new(
+            format!("{direction:?} {spi:x}"),
+            direction,
+            mode,
+            (address(source), address(destination)),
+            vec![AssociationParameters {
+                icv_length: ICV as u8,
+                extended_sequence_numbers: spi == EXTENDED.0,
+                ..AssociationParameters::esp(Spi(spi), encryption, SecretBytes::from(vec![7; encryption.key_length()]))
+            }],
+        )
     }
 }
 
@@ -312,18 +296,7 @@ fn with_ah(mut parameters: SaParameters) -> SaParameters {
 }
 
 fn ah(spi: Spi) -> AssociationParameters {
-    AssociationParameters {
-        operation: Operation::Ah,
-        spi,
-        encryption: Encryption::Null,
-        encryption_key: SecretBytes::default(),
-        icv_length: 0,
-        authentication: AH,
-        authentication_key: SecretBytes::from(vec![7; AH.key_length()]),
-        extended_sequence_numbers: false,
-        sequence_number_high: 0,
-        sequence_number: 0,
-    }
+    AssociationParameters::ah(spi, AH, SecretBytes::from(vec![7; AH.key_length()]))
 }
 
 fn in_udp(parameters: SaParameters) -> SaParameters {

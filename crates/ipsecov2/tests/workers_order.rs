@@ -209,16 +209,8 @@ const FORMS: [Form; 4] = [Form::Esp, Form::Ah, Form::AhEsp, Form::Nested];
 
 fn esp(spi: u32, last: u32) -> AssociationParameters {
     AssociationParameters {
-        operation: Operation::Esp,
-        spi: Spi(spi),
-        encryption: Encryption::AesGcm(AesKeySize::Aes128),
-        encryption_key: key(Encryption::AesGcm(AesKeySize::Aes128), 3),
-        icv_length: 16,
-        authentication: Authentication::None,
-        authentication_key: Vec::new().into(),
-        extended_sequence_numbers: false,
-        sequence_number_high: 0,
         sequence_number: last,
+        ..AssociationParameters::esp(Spi(spi), Encryption::AesGcm(AesKeySize::Aes128), key(Encryption::AesGcm(AesKeySize::Aes128), 3))
     }
 }
 

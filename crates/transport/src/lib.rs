@@ -5,47 +5,23 @@
 //! A packet's way out and in again, here without any adapter on the way in:
 //!
 //! ```
-//! use ipsec::{AesKeySize, Authentication, Crypto, Encryption};
-//! use ndis::{Direction, LaneContext, NblBatch, NetBufferList, Operation};
+//! use ipsec::{AesKeySize, Crypto, Encryption};
+//! use ndis::{Direction, LaneContext, NblBatch, NetBufferList};
 //! use packet::{BufferPool, IpProtocol, Ipv4Repr, Medium, Spi, Time};
 //! use sa_table::{SEED_WORDS, Seed};
 //! use secret::SecretBytes;
 //! use transport::{
-//!     AssociationParameters, ClearPolicy, InboundBatch, Limits, Mode, OffloadPolicy, OffloadReason, SaParameters, TrafficFlow, Transport, TransportConfig,
-//!     Verdict,
+//!     AssociationParameters, ClearPolicy, InboundBatch, Mode, OffloadPolicy, OffloadReason, SaParameters, Transport, TransportConfig, Verdict,
 //! };
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = SecretBytes::from(vec![7; 20]); // the key, then the salt
+//! let esp = AssociationParameters::esp(Spi(0x1001), Encryption::AesGcm(AesKeySize::Aes128), key);
+//! let ends = ("192.0.2.1".parse()?, "192.0.2.2".parse()?);
 //! let sa = SaParameters {
-//!     name: "b from a".into(),
-//!     direction: Direction::Inbound,
-//!     mode: Mode::Tunnel,
-//!     source: "192.0.2.1".parse()?,
-//!     destination: "192.0.2.2".parse()?,
-//!     associations: vec![AssociationParameters {
-//!         operation: Operation::Esp,
-//!         spi: Spi(0x1001),
-//!         encryption: Encryption::AesGcm(AesKeySize::Aes128),
-//!         encryption_key: SecretBytes::from(vec![7; 20]), // the key, then the salt
-//!         icv_length: 16,
-//!         authentication: Authentication::None,
-//!         authentication_key: SecretBytes::default(),
-//!         extended_sequence_numbers: false,
-//!         sequence_number_high: 0,
-//!         sequence_number: 0,
-//!     }],
 //!     selectors: vec![], // a tunnel: everything
-//!     replay_window: SaParameters::DEFAULT_REPLAY_WINDOW,
-//!     iv_mask: 0,
-//!     udp_encapsulation: None,
-//!     inside: None,
-//!     ah_alignment: None,
-//!     traffic_flow: TrafficFlow::NONE,
-//!     allow_unauthenticated: false,
-//!     allow_reserved_spi: false,
-//!     soft_limits: Limits::NONE,
-//!     hard_limits: Limits::NONE,
 //!     offload: OffloadPolicy::Prefer,
+//!     ..SaParameters::new("b from a", Direction::Inbound, Mode::Tunnel, ends, vec![esp])
 //! };
 //! let random = [0x5eed; SEED_WORDS]; // from the system's random generator
 //! let config = TransportConfig { medium: Medium::Ip, capacity: 16, seed: Seed::new(random), clear: ClearPolicy::Decide };

@@ -73,6 +73,32 @@ pub struct AssociationParameters {
     pub sequence_number: u32,
 }
 
+impl AssociationParameters {
+    /// ESP with this cipher and nothing else: an ICV of the usual length if it is a combined mode, otherwise no authentication. 32-bit numbers of which
+    /// none was used.
+    #[must_use]
+    pub fn esp(spi: Spi, encryption: Encryption, encryption_key: SecretBytes) -> Self {
+        Self {
+            operation: Operation::Esp,
+            spi,
+            encryption,
+            encryption_key,
+            icv_length: encryption.icv_lengths().first().map_or(0, |usual| *usual as u8),
+            authentication: Authentication::None,
+            authentication_key: SecretBytes::default(),
+            extended_sequence_numbers: false,
+            sequence_number_high: 0,
+            sequence_number: 0,
+        }
+    }
+
+    /// AH. 32-bit numbers of which none was used.
+    #[must_use]
+    pub fn ah(spi: Spi, authentication: Authentication, authentication_key: SecretBytes) -> Self {
+        Self { operation: Operation::Ah, authentication, authentication_key, ..Self::esp(spi, Encryption::Null, SecretBytes::default()) }
+    }
+}
+
 /// UDP encapsulation of an SA (RFC 3948).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UdpEncapsulation {
@@ -144,6 +170,38 @@ pub struct SaParameters {
 impl SaParameters {
     /// The default size of the replay window (OV2-TRANS-3).
     pub const DEFAULT_REPLAY_WINDOW: u32 = 64;
+
+    /// A bundle between `(source, destination)` that does nothing but what its associations say: no selectors, the usual replay window, no IV mask, no
+    /// limits, offloaded if the adapter can. What differs is written before it: `SaParameters { inside, ..SaParameters::new(..) }`.
+    #[must_use]
+    pub fn new(
+        name: impl Into<String>,
+        direction: Direction,
+        mode: Mode,
+        (source, destination): (IpAddress, IpAddress),
+        associations: Vec<AssociationParameters>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            direction,
+            mode,
+            source,
+            destination,
+            associations,
+            selectors: Vec::new(),
+            replay_window: Self::DEFAULT_REPLAY_WINDOW,
+            iv_mask: 0,
+            udp_encapsulation: None,
+            inside: None,
+            ah_alignment: None,
+            traffic_flow: TrafficFlow::NONE,
+            allow_unauthenticated: false,
+            allow_reserved_spi: false,
+            soft_limits: Limits::NONE,
+            hard_limits: Limits::NONE,
+            offload: OffloadPolicy::Prefer,
+        }
+    }
 
     /// The same parameters a second time, with copies of the keys: for a second host. Whoever sends under both uses numbers twice.
     #[must_use]

@@ -313,50 +313,33 @@ fn frame<const L3: usize, const FORM: u8, P: Provider>(run: &Run<'_, P>, lists: 
 
 #[cfg(test)]
 mod tests {
-    use ipsec::{AesKeySize, Authentication, Crypto, Encryption};
-    use ndis::{Direction, NblBatch, Operation};
+    use ipsec::{AesKeySize, Crypto, Encryption};
+    use ndis::{Direction, NblBatch};
     use packet::{Buffer, BufferPool, Spi, Time};
     use sa_table::{SEED_WORDS, Seed};
     use secret::SecretBytes;
 
     use super::*;
     use crate::lane::TransportLane;
-    use crate::parameters::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, TrafficFlow};
+    use crate::parameters::{AssociationParameters, Limits, Mode, SaParameters};
     use crate::selector::{AddressRange, Selector};
     use crate::transport::{ClearPolicy, Transport, TransportConfig};
 
     fn sa(spi: u8, destination: [u8; 4], sequence_number: u32, packets: Option<u64>) -> SaParameters {
         let to = AddressRange::single(packet::IpAddress::v4(destination));
         SaParameters {
-            name: format!("sa-{spi}"),
-            direction: Direction::Outbound,
-            mode: Mode::Tunnel,
-            source: "192.0.2.1".parse().unwrap(),
-            destination: "192.0.2.2".parse().unwrap(),
-            associations: vec![AssociationParameters {
-                operation: Operation::Esp,
-                spi: Spi(0x100 + u32::from(spi)),
-                encryption: Encryption::AesGcm(AesKeySize::Aes128),
-                encryption_key: SecretBytes::from(vec![spi; 20]),
-                icv_length: 16,
-                authentication: Authentication::None,
-                authentication_key: SecretBytes::default(),
-                extended_sequence_numbers: false,
-                sequence_number_high: 0,
-                sequence_number,
-            }],
             selectors: vec![Selector { destination: Some(to), ..Selector::ANY }],
-            replay_window: 64,
-            iv_mask: 0,
-            udp_encapsulation: None,
-            inside: None,
-            ah_alignment: None,
-            traffic_flow: TrafficFlow::NONE,
-            allow_unauthenticated: false,
-            allow_reserved_spi: false,
-            soft_limits: Limits::NONE,
             hard_limits: Limits { packets, ..Limits::NONE },
-            offload: OffloadPolicy::Prefer,
+            ..SaParameters::new(
+                format!("sa-{spi}"),
+                Direction::Outbound,
+                Mode::Tunnel,
+                ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()),
+                vec![AssociationParameters {
+                    sequence_number,
+                    ..AssociationParameters::esp(Spi(0x100 + u32::from(spi)), Encryption::AesGcm(AesKeySize::Aes128), SecretBytes::from(vec![spi; 20]))
+                }],
+            )
         }
     }
 

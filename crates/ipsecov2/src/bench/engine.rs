@@ -12,7 +12,7 @@ use ndis::{
 };
 use nic::{NicDriver, NicParameters, SoftwareEngine};
 use packet::{BufferPool, Frame, FrameBatch, Medium, Time};
-use transport::{AssociationParameters, InboundBatch, Limits, Mode, OffloadPolicy, OffloadReason, SaParameters, Selector, TrafficFlow, WayCounts};
+use transport::{AssociationParameters, InboundBatch, Mode, OffloadReason, SaParameters, Selector, WayCounts};
 
 use super::packets::{ENDS, LINK, Picker, Template, address, destination, spi};
 use super::provider::SaSet;
@@ -65,36 +65,20 @@ impl SaPlan {
     fn parameters(&self, number: u32) -> SaParameters {
         let keys = Keys::new(self.suite, number);
         SaParameters {
-            name: format!("bench-{number}"),
-            direction: self.direction,
-            mode: Mode::Tunnel,
-            source: address(ENDS[0]),
-            destination: address(ENDS[1]),
-            associations: vec![AssociationParameters {
-                operation: ndis::Operation::Esp,
-                spi: spi(number),
-                encryption: self.suite.encryption(),
-                encryption_key: keys.encryption,
-                icv_length: icv_length(self.suite) as u8,
-                authentication: self.suite.authentication(),
-                authentication_key: keys.authentication,
-                extended_sequence_numbers: false,
-                sequence_number_high: 0,
-                sequence_number: 0,
-            }],
             // What is sent to one address each; a single SA has a range, so that its policy, too, looks at packets.
             selectors: vec![if self.count == 1 { selector(destination(0), destination(u32::MAX)) } else { selector(destination(number), destination(number)) }],
-            replay_window: SaParameters::DEFAULT_REPLAY_WINDOW,
-            iv_mask: 0,
-            udp_encapsulation: None,
-            inside: None,
-            ah_alignment: None,
-            traffic_flow: TrafficFlow::NONE,
-            allow_unauthenticated: false,
-            allow_reserved_spi: false,
-            soft_limits: Limits::NONE,
-            hard_limits: Limits::NONE,
-            offload: OffloadPolicy::Prefer,
+            ..SaParameters::new(
+                format!("bench-{number}"),
+                self.direction,
+                Mode::Tunnel,
+                (address(ENDS[0]), address(ENDS[1])),
+                vec![AssociationParameters {
+                    icv_length: icv_length(self.suite) as u8,
+                    authentication: self.suite.authentication(),
+                    authentication_key: keys.authentication,
+                    ..AssociationParameters::esp(spi(number), self.suite.encryption(), keys.encryption)
+                }],
+            )
         }
     }
 }

@@ -6,7 +6,7 @@ use ipsec::{AesKeySize, Authentication, Encryption};
 use ndis::{Direction, Operation};
 use packet::{IpAddress, IpProtocol, IpVersion, Spi, checksum};
 use secret::SecretBytes;
-use transport::{AddressRange, AssociationParameters, Flow, Limits, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow};
+use transport::{AddressRange, AssociationParameters, Flow, Mode, SaParameters, Selector};
 
 use super::traffic::{Packet, Side, Traffic};
 
@@ -57,24 +57,15 @@ impl Connection {
         let mut way = |from: Side| -> Result<Option<Way>, getrandom::Error> {
             let selector = if from == Side::A { selector } else { selector.reversed() };
             let sa = SaParameters {
-                name: format!("{}-{}-to-{}", shape.name, from.name(), from.other().name()),
-                direction: Direction::Outbound,
-                mode: shape.mode,
-                source: ends[from as usize],
-                destination: ends[from.other() as usize],
-                associations: vec![shape.association(spis)?],
                 selectors: vec![selector],
-                replay_window: SaParameters::DEFAULT_REPLAY_WINDOW,
                 iv_mask: getrandom::u64()?,
-                udp_encapsulation: None,
-                inside: None,
-                ah_alignment: None,
-                traffic_flow: TrafficFlow::NONE,
-                allow_unauthenticated: false,
-                allow_reserved_spi: false,
-                soft_limits: Limits::NONE,
-                hard_limits: Limits::NONE,
-                offload: OffloadPolicy::Prefer,
+                ..SaParameters::new(
+                    format!("{}-{}-to-{}", shape.name, from.name(), from.other().name()),
+                    Direction::Outbound,
+                    shape.mode,
+                    (ends[from as usize], ends[from.other() as usize]),
+                    vec![shape.association(spis)?],
+                )
             };
             Ok(Some(Way::new(sa, vec![selector])))
         };
@@ -110,38 +101,11 @@ pub(super) fn copy(sa: &SaParameters, direction: Direction) -> SaParameters {
         (Direction::Inbound, Direction::Outbound) => (association.sequence_number_high, 0),
         _ => (association.sequence_number_high, association.sequence_number),
     };
-    let associations = sa.associations.iter().map(|association| AssociationParameters {
-        operation: association.operation,
-        spi: association.spi,
-        encryption: association.encryption,
-        encryption_key: association.encryption_key.duplicate(),
-        icv_length: association.icv_length,
-        authentication: association.authentication,
-        authentication_key: association.authentication_key.duplicate(),
-        extended_sequence_numbers: association.extended_sequence_numbers,
-        sequence_number_high: numbers(association).0,
-        sequence_number: numbers(association).1,
-    });
-    SaParameters {
-        name: sa.name.clone(),
-        direction,
-        mode: sa.mode,
-        source: sa.source,
-        destination: sa.destination,
-        associations: associations.collect(),
-        selectors: sa.selectors.clone(),
-        replay_window: sa.replay_window,
-        iv_mask: sa.iv_mask,
-        udp_encapsulation: sa.udp_encapsulation,
-        inside: sa.inside.clone(),
-        ah_alignment: sa.ah_alignment,
-        traffic_flow: sa.traffic_flow,
-        allow_unauthenticated: sa.allow_unauthenticated,
-        allow_reserved_spi: sa.allow_reserved_spi,
-        soft_limits: sa.soft_limits,
-        hard_limits: sa.hard_limits,
-        offload: sa.offload,
+    let mut copy = SaParameters { direction, ..sa.duplicate() };
+    for association in &mut copy.associations {
+        (association.sequence_number_high, association.sequence_number) = numbers(association);
     }
+    copy
 }
 
 /// An SA's algorithms in a few words, outermost last: `aes-gcm-128`, `aes-cbc-256 hmac-sha-256-128`, `null aes-gmac-128, ah hmac-sha1-96`.
@@ -201,16 +165,10 @@ impl Shape {
         let mut key = SecretBytes::from(vec![0; self.encryption.key_length()]);
         getrandom::fill(key.expose_mut())?;
         Ok(AssociationParameters {
-            operation: Operation::Esp,
-            spi: fresh_spi(spis)?,
-            encryption: self.encryption,
-            encryption_key: key,
             icv_length: self.icv_length,
-            authentication: Authentication::None,
-            authentication_key: SecretBytes::default(),
             extended_sequence_numbers: self.esn,
-            sequence_number_high: 0,
             sequence_number: self.last,
+            ..AssociationParameters::esp(fresh_spi(spis)?, self.encryption, key)
         })
     }
 }

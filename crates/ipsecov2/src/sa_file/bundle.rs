@@ -7,7 +7,7 @@ use ndis::{Direction, Operation};
 use packet::{IpAddress, IpVersion, Spi};
 use secret::SecretBytes;
 use toml::de::DeTable;
-use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, TrafficFlow, UdpEncapsulation};
+use transport::{AssociationParameters, Mode, OffloadPolicy, SaParameters, TrafficFlow, UdpEncapsulation};
 
 use super::checks;
 use super::error::{FileError, quote, quote_address, quote_word};
@@ -115,24 +115,16 @@ pub(super) fn read(source: Source<'_>, at: usize, table: DeTable<'_>, rules: SaF
         return Err(source.error(at, problem));
     }
     let parameters = SaParameters {
-        name,
-        direction,
-        mode,
-        source: from,
-        destination: to,
-        associations,
         selectors,
         replay_window,
-        iv_mask: 0,
         udp_encapsulation,
         inside,
         ah_alignment,
         traffic_flow,
         allow_unauthenticated,
         allow_reserved_spi: rules.reserved_spi,
-        soft_limits: Limits::NONE,
-        hard_limits: Limits::NONE,
         offload,
+        ..SaParameters::new(name, direction, mode, (from, to), associations)
     };
     Ok(Read { bundle: Bundle { parameters, position: source.position(at) }, name_at, inside_at })
 }

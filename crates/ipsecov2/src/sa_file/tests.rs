@@ -4,7 +4,7 @@ use ipsec::{Authentication, Encryption};
 use ndis::Operation;
 use packet::{IpAddress, IpProtocol, Spi};
 use secret::SecretBytes;
-use transport::{AddressRange, AssociationParameters, Limits, OffloadPolicy, PortRange, Selector, TrafficFlow, UdpEncapsulation};
+use transport::{AddressRange, AssociationParameters, OffloadPolicy, PortRange, Selector, TrafficFlow, UdpEncapsulation};
 
 use super::*;
 
@@ -498,16 +498,13 @@ fn esp(with_ah: bool) -> impl Strategy<Value = AssociationParameters> {
         let numbers = (256..=u32::MAX, any::<bool>(), any::<u32>(), any::<u32>());
         (numbers, key(encryption.key_length()), key(authentication.key_length())).prop_map(
             move |((spi, esn, high, low), encryption_key, authentication_key)| AssociationParameters {
-                operation: Operation::Esp,
-                spi: Spi(spi),
-                encryption,
-                encryption_key,
                 icv_length,
                 authentication,
                 authentication_key,
                 extended_sequence_numbers: esn,
                 sequence_number_high: if esn { high } else { 0 },
                 sequence_number: low,
+                ..AssociationParameters::esp(Spi(spi), encryption, encryption_key)
             },
         )
     })
@@ -517,16 +514,8 @@ fn ah() -> impl Strategy<Value = AssociationParameters> {
     (1..Authentication::ALL.len(), 256..=u32::MAX, any::<u32>()).prop_flat_map(|(authentication, spi, low)| {
         let authentication = Authentication::ALL[authentication];
         key(authentication.key_length()).prop_map(move |authentication_key| AssociationParameters {
-            operation: Operation::Ah,
-            spi: Spi(spi),
-            encryption: Encryption::Null,
-            encryption_key: SecretBytes::default(),
-            icv_length: 0,
-            authentication,
-            authentication_key,
-            extended_sequence_numbers: false,
-            sequence_number_high: 0,
             sequence_number: low,
+            ..AssociationParameters::ah(Spi(spi), authentication, authentication_key)
         })
     })
 }
@@ -545,28 +534,24 @@ pub(super) fn parameters() -> impl Strategy<Value = SaParameters> {
             let has = |operation| associations.iter().any(|association: &AssociationParameters| association.operation == operation);
             let (has_ah, has_esp) = (has(Operation::Ah), has(Operation::Esp));
             SaParameters {
-                name,
-                direction: if inbound { Direction::Inbound } else { Direction::Outbound },
-                mode: if tunnel { Mode::Tunnel } else { Mode::Transport },
-                source: numbered(v4, source),
-                destination: numbered(v4, destination),
                 udp_encapsulation: udp.filter(|_| !has_ah).map(|(source_port, destination_port)| UdpEncapsulation { source_port, destination_port }),
-                associations,
                 // In transport mode they are of the SA's version.
                 selectors: selectors
                     .into_iter()
                     .filter(|selector| tunnel || [selector.source, selector.destination].iter().flatten().all(|range| is_v4(range) == v4))
                     .collect(),
                 replay_window: window,
-                iv_mask: 0,
-                inside: None,
                 ah_alignment: alignment.filter(|_| v4 && has_ah),
                 traffic_flow: TrafficFlow { pad_to: if tunnel && has_esp { pad_to } else { 0 }, dummy_every: if has_esp { dummy_every } else { 0 } },
                 allow_unauthenticated: true,
-                allow_reserved_spi: false,
-                soft_limits: Limits::NONE,
-                hard_limits: Limits::NONE,
                 offload,
+                ..SaParameters::new(
+                    name,
+                    if inbound { Direction::Inbound } else { Direction::Outbound },
+                    if tunnel { Mode::Tunnel } else { Mode::Transport },
+                    (numbered(v4, source), numbered(v4, destination)),
+                    associations,
+                )
             }
         },
     )

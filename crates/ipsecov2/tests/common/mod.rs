@@ -4,12 +4,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use ipsec::{Authentication, Encryption};
+use ipsec::Encryption;
 use ipsecov2::host::{Host, HostConfig};
-use ndis::{Direction, Operation};
+use ndis::Direction;
 use packet::{Frame, FrameBatch, IpAddress, IpProtocol, Ipv4Repr, Medium, Spi, Time};
 use secret::SecretBytes;
-use transport::{AssociationParameters, InboundBatch, Limits, Mode, OffloadPolicy, SaParameters};
+use transport::{AssociationParameters, InboundBatch, Limits, Mode, SaParameters};
 
 /// What both SAs of a connection share.
 #[derive(Clone, Copy, Debug)]
@@ -53,35 +53,23 @@ impl Connection {
         // Outbound: the number used last; inbound: the high half of the one that comes first.
         let high = if direction == Direction::Outbound { self.sequence } else { self.sequence + 1 } >> 32;
         SaParameters {
-            name: format!("{}-{}", if from_a { "a-to-b" } else { "b-to-a" }, if direction == Direction::Inbound { "in" } else { "out" }),
-            direction,
-            mode: self.mode,
-            source,
-            destination,
-            associations: vec![AssociationParameters {
-                operation: Operation::Esp,
-                spi: Spi(0x1000 + u32::from(seed)),
-                encryption: self.encryption,
-                encryption_key: key(self.encryption, seed),
-                icv_length: self.icv_length,
-                authentication: Authentication::None,
-                authentication_key: SecretBytes::default(),
-                extended_sequence_numbers: self.esn,
-                sequence_number_high: high as u32,
-                sequence_number: self.sequence as u32,
-            }],
-            selectors: vec![],
             replay_window: self.replay_window,
             iv_mask: 0x5eed << seed,
-            udp_encapsulation: None,
-            inside: None,
-            ah_alignment: None,
-            traffic_flow: transport::TrafficFlow::NONE,
-            allow_unauthenticated: false,
-            allow_reserved_spi: false,
             soft_limits: self.soft,
             hard_limits: self.hard,
-            offload: OffloadPolicy::Prefer,
+            ..SaParameters::new(
+                format!("{}-{}", if from_a { "a-to-b" } else { "b-to-a" }, if direction == Direction::Inbound { "in" } else { "out" }),
+                direction,
+                self.mode,
+                (source, destination),
+                vec![AssociationParameters {
+                    icv_length: self.icv_length,
+                    extended_sequence_numbers: self.esn,
+                    sequence_number_high: high as u32,
+                    sequence_number: self.sequence as u32,
+                    ..AssociationParameters::esp(Spi(0x1000 + u32::from(seed)), self.encryption, key(self.encryption, seed))
+                }],
+            )
         }
     }
 }

@@ -6,7 +6,7 @@ use ipsec::{AesKeySize, Authentication, Encryption};
 use ndis::{Direction, Operation};
 use packet::{IpAddress, Spi};
 use secret::SecretBytes;
-use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, TrafficFlow, UdpEncapsulation};
+use transport::{AssociationParameters, Mode, OffloadPolicy, SaParameters, UdpEncapsulation};
 
 /// What an association is made of.
 #[derive(Clone, Copy, Debug)]
@@ -139,24 +139,12 @@ impl Kind {
             let unauthenticated =
                 associations.iter().all(|association| association.authentication == Authentication::None && !association.encryption.is_combined());
             bundles.push(SaParameters {
-                name: bundle.name.into(),
-                direction,
-                mode: bundle.mode,
-                source: address(bundle.ends.0),
-                destination: address(bundle.ends.1),
-                associations,
-                selectors: vec![],
-                replay_window: 64,
                 iv_mask: 0x0123_4567_89ab_cdef,
                 udp_encapsulation: bundle.udp.then_some(UdpEncapsulation { source_port: 4500, destination_port: 4500 }),
                 inside: bundle.inside.map(str::to_owned),
-                ah_alignment: None,
-                traffic_flow: TrafficFlow::NONE,
                 allow_unauthenticated: unauthenticated,
-                allow_reserved_spi: false,
-                soft_limits: Limits::NONE,
-                hard_limits: Limits::NONE,
                 offload,
+                ..SaParameters::new(bundle.name, direction, bundle.mode, (address(bundle.ends.0), address(bundle.ends.1)), associations)
             });
         }
         bundles

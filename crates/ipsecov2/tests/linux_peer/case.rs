@@ -7,7 +7,7 @@ use ipsec::{Authentication, Encryption};
 use ndis::{Direction, Operation};
 use packet::{IpAddress, IpProtocol, IpVersion, Spi, UDP_ESP_PORT};
 use secret::SecretBytes;
-use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow, UdpEncapsulation};
+use transport::{AssociationParameters, Mode, SaParameters, Selector, TrafficFlow, UdpEncapsulation};
 
 use crate::wire::{Dress, Ends, Seen};
 
@@ -352,12 +352,6 @@ impl Case {
                     From::Guest => (ends.guests, ends.ours, Selector::between(inner.guests, inner.ours)),
                 };
                 sas.push(SaParameters {
-                    name: format!("{}-{way}", self::mode(mode)),
-                    direction: if from == From::Us { Direction::Outbound } else { Direction::Inbound },
-                    mode,
-                    source,
-                    destination,
-                    associations: own.map(|layer| layer.association(from, self)).collect(),
                     // A tunnel with a transport bundle inside has nothing else to carry.
                     selectors: if nested && mode == Mode::Tunnel { vec![] } else { vec![selector] },
                     replay_window: self.replay_window,
@@ -367,10 +361,13 @@ impl Case {
                     ah_alignment: (bundle.ah.is_some() && ends.ours.is_v4() && !self.align4).then_some(8),
                     traffic_flow: if from == From::Us { self.traffic_flow } else { TrafficFlow::NONE },
                     allow_unauthenticated: bundle.esp.is_some_and(Suite::is_bare),
-                    allow_reserved_spi: false,
-                    soft_limits: Limits::NONE,
-                    hard_limits: Limits::NONE,
-                    offload: OffloadPolicy::Prefer,
+                    ..SaParameters::new(
+                        format!("{}-{way}", self::mode(mode)),
+                        if from == From::Us { Direction::Outbound } else { Direction::Inbound },
+                        mode,
+                        (source, destination),
+                        own.map(|layer| layer.association(from, self)).collect(),
+                    )
                 });
             }
         }

@@ -4,7 +4,7 @@ use ipsec::{AesKeySize, AhParameters, AhSa, Authentication, Crypto, Encryption, 
 use ndis::{Direction, Operation};
 use packet::{IpAddress, IpProtocol, ParsedIp, Spi};
 use secret::SecretBytes;
-use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow, UdpEncapsulation};
+use transport::{AssociationParameters, Limits, Mode, SaParameters, Selector, TrafficFlow, UdpEncapsulation};
 
 use super::{A, B, address, ip};
 
@@ -143,24 +143,16 @@ impl Bundle {
         let esp = self.esp.map(|half| self.association(half, Operation::Esp));
         let ah = self.ah.map(|half| self.association(half, Operation::Ah));
         SaParameters {
-            name: self.name(),
-            direction: self.direction,
-            mode: self.mode,
-            source: self.source,
-            destination: self.destination,
-            associations: esp.into_iter().chain(ah).collect(),
             selectors: self.selectors.clone(),
             replay_window: self.window,
-            iv_mask: 0,
             udp_encapsulation: self.udp.map(|port| UdpEncapsulation { source_port: port, destination_port: port }),
             inside: self.inside.clone(),
             ah_alignment: self.ah_alignment,
             traffic_flow: self.traffic_flow,
             allow_unauthenticated: self.allow_unauthenticated,
-            allow_reserved_spi: false,
             soft_limits: self.soft,
             hard_limits: self.hard,
-            offload: OffloadPolicy::Prefer,
+            ..SaParameters::new(self.name(), self.direction, self.mode, (self.source, self.destination), esp.into_iter().chain(ah).collect())
         }
     }
 

@@ -10,7 +10,7 @@ use ipsec::{AesKeySize, Authentication, Crypto, Encryption, EspParameters, EspSa
 use ndis::{
     AdapterAttributes, AdapterKeywords, AddSaEntry, AuthenticationAlgorithms, CryptoStatus, Datapath, DirectOid, DirectOidRequest, Direction, Encapsulation,
     EncryptionAlgorithms, IpsecOffloadV2, LaneContext, MemoryRegistry, Miniport, MiniportDriver, MiniportQueue, NblBatch, NdisVersion, NetBufferList, Offload,
-    OffloadHandle, Oid, OidRequest, Operation, Outcome, RequestId, SaBundle, Stack, Status, StatusIndication, UdpEspType, UdpEspTypes, Upcalls,
+    OffloadHandle, Oid, OidRequest, Outcome, RequestId, SaBundle, Stack, Status, StatusIndication, UdpEspType, UdpEspTypes, Upcalls,
 };
 use packet::{BufferPool, Frame, FrameBatch, IpAddress, IpProtocol, Ipv4Repr, Ipv6Repr, Medium, ParsedIp, Spi, Time};
 use sa_table::{Handle, SEED_WORDS, Seed};
@@ -462,35 +462,24 @@ impl Sa {
 
     pub fn parameters(&self) -> SaParameters {
         SaParameters {
-            name: format!("sa-{:x}", self.spi),
-            direction: self.direction,
-            mode: self.mode,
-            source: self.source,
-            destination: self.destination,
-            associations: vec![AssociationParameters {
-                operation: Operation::Esp,
-                spi: Spi(self.spi),
-                encryption: Encryption::AesGcm(self.size),
-                encryption_key: self.key(),
-                icv_length: self.icv,
-                authentication: Authentication::None,
-                authentication_key: SecretBytes::default(),
-                extended_sequence_numbers: self.esn,
-                sequence_number_high: (self.last >> 32) as u32,
-                sequence_number: self.last as u32,
-            }],
             selectors: self.selectors.clone(),
             replay_window: self.window,
-            iv_mask: 0,
-            udp_encapsulation: None,
-            inside: None,
-            ah_alignment: None,
-            traffic_flow: transport::TrafficFlow::NONE,
-            allow_unauthenticated: false,
-            allow_reserved_spi: false,
             soft_limits: self.soft,
             hard_limits: self.hard,
             offload: self.offload,
+            ..SaParameters::new(
+                format!("sa-{:x}", self.spi),
+                self.direction,
+                self.mode,
+                (self.source, self.destination),
+                vec![AssociationParameters {
+                    icv_length: self.icv,
+                    extended_sequence_numbers: self.esn,
+                    sequence_number_high: (self.last >> 32) as u32,
+                    sequence_number: self.last as u32,
+                    ..AssociationParameters::esp(Spi(self.spi), Encryption::AesGcm(self.size), self.key())
+                }],
+            )
         }
     }
 

@@ -4,7 +4,7 @@ use ipsec::{Authentication, Encryption};
 use ndis::{Direction, Operation};
 use packet::{IpAddress, IpVersion, Spi};
 use secret::SecretBytes;
-use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, TrafficFlow};
+use transport::{AssociationParameters, Mode, SaParameters};
 use zeroize::Zeroizing;
 
 use super::super::error::{FileError, Problem, quote_address, quote_word};
@@ -137,35 +137,22 @@ impl Row<'_> {
         let direction = sides::direction(from, to, rules.local).map_err(|problem| self.source.error(self.start, problem))?;
         for (from, to) in self.ends(from, to, version, direction, mode, rules.local)? {
             let parameters = SaParameters {
-                name: names.name(&[(Operation::Esp, spi)], to),
-                direction,
-                mode,
-                source: from,
-                destination: to,
-                associations: vec![AssociationParameters {
-                    operation: Operation::Esp,
-                    spi,
-                    encryption,
-                    encryption_key: encryption_key.duplicate(),
-                    icv_length,
-                    authentication,
-                    authentication_key: authentication_key.duplicate(),
-                    extended_sequence_numbers,
-                    sequence_number_high,
-                    sequence_number: 0,
-                }],
-                selectors: Vec::new(),
-                replay_window: SaParameters::DEFAULT_REPLAY_WINDOW,
-                iv_mask: 0,
-                udp_encapsulation: None,
-                inside: None,
-                ah_alignment: None,
-                traffic_flow: TrafficFlow::NONE,
                 allow_unauthenticated: authentication == Authentication::None && !encryption.is_combined(),
                 allow_reserved_spi: rules.reserved_spi,
-                soft_limits: Limits::NONE,
-                hard_limits: Limits::NONE,
-                offload: OffloadPolicy::Prefer,
+                ..SaParameters::new(
+                    names.name(&[(Operation::Esp, spi)], to),
+                    direction,
+                    mode,
+                    (from, to),
+                    vec![AssociationParameters {
+                        icv_length,
+                        authentication,
+                        authentication_key: authentication_key.duplicate(),
+                        extended_sequence_numbers,
+                        sequence_number_high,
+                        ..AssociationParameters::esp(spi, encryption, encryption_key.duplicate())
+                    }],
+                )
             };
             bundles.push(Bundle { parameters, position: self.source.position(self.start) });
         }

@@ -6,7 +6,7 @@ use ipsec::{Authentication, Encryption};
 use ndis::{Direction, Operation};
 use packet::{IpAddress, IpVersion};
 use secret::SecretBytes;
-use transport::{AssociationParameters, Limits, Mode, OffloadPolicy, SaParameters, Selector, TrafficFlow};
+use transport::{AssociationParameters, Mode, SaParameters, Selector, TrafficFlow};
 
 use super::super::error::{FileError, Problem};
 use super::super::reader::Source;
@@ -155,24 +155,20 @@ impl Part {
         let mut headers = vec![(association.operation, association.spi)];
         headers.extend(ah.iter().map(|(_, association)| (association.operation, association.spi)));
         let parameters = SaParameters {
-            name: names.name(&headers, state.destination),
-            direction,
-            mode: state.mode,
-            source: state.source,
-            destination: state.destination,
-            associations: core::iter::once(association).chain(ah.map(|(_, association)| association)).collect(),
             selectors,
             replay_window,
-            iv_mask: 0,
             udp_encapsulation: state.encap.map(|(_, encapsulation)| encapsulation),
-            inside: None,
             ah_alignment,
             traffic_flow: TrafficFlow { pad_to: state.tfcpad.map_or(0, |(_, length)| length), ..TrafficFlow::NONE },
             allow_unauthenticated,
             allow_reserved_spi: rules.reserved_spi,
-            soft_limits: Limits::NONE,
-            hard_limits: Limits::NONE,
-            offload: OffloadPolicy::Prefer,
+            ..SaParameters::new(
+                names.name(&headers, state.destination),
+                direction,
+                state.mode,
+                (state.source, state.destination),
+                core::iter::once(association).chain(ah.map(|(_, association)| association)).collect(),
+            )
         };
         Ok(Bundle { parameters, position: source.position(state.at) })
     }
