@@ -11,6 +11,7 @@ use crate::lane::CHUNK;
 use crate::lifetime::Life;
 use crate::look::{Found, Locked};
 use crate::outer::{Inner, merge_ecn};
+use crate::packet_reason::PacketReason;
 use crate::parameters::Mode;
 use crate::plan::flow;
 use crate::sa::Sa;
@@ -46,6 +47,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
                 again = true;
                 // Under another number it would most likely be opened anew, too; the last try is for the number that it has in its turn.
                 if let Some(sequence) = anew(&layer, finding, window).filter(|_| layer.tries + 1 < MAX_TRIES && !layer.sa.must_be_offloaded()) {
+                    item.software.get_or_insert(PacketReason::SequenceInDoubt);
                     item.step = Step::Open(Layer { sequence, ..layer });
                 }
                 continue;
@@ -56,8 +58,12 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
                     item.taken_off(&layer);
                     Step::Look
                 }
-                Decision::Open(_) if layer.sa.must_be_offloaded() => Step::End(Verdict::Dropped(DropReason::NotOffloaded)),
                 Decision::Open(sequence) => {
+                    item.software.get_or_insert(PacketReason::SequenceInDoubt);
+                    if layer.sa.must_be_offloaded() {
+                        item.step = Step::End(Verdict::Dropped(DropReason::NotOffloaded));
+                        continue;
+                    }
                     // At most one for each packet.
                     let _ = waiting.try_push(layer.association);
                     Step::Open(Layer { sequence, ..layer })

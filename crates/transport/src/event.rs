@@ -7,6 +7,7 @@ use ndis::Operation;
 use packet::{IpAddress, Spi, Time};
 use sa_table::Handle;
 
+use crate::packet_reason::PacketReason;
 use crate::verdict::DropReason;
 
 /// Something that happened to an SA.
@@ -42,6 +43,8 @@ pub struct AuditEvent {
     pub time: Time,
     /// Why it was dropped.
     pub reason: DropReason,
+    /// Why the adapter had not done it, where that is known: it was to be offloaded and could not be, or it was done in software before it failed.
+    pub software: Option<PacketReason>,
     /// Source address, as far as the packet could be read.
     pub source: Option<IpAddress>,
     /// Destination address, as far as the packet could be read.
@@ -55,6 +58,9 @@ pub struct AuditEvent {
 impl fmt::Display for AuditEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.reason)?;
+        if let Some(reason) = self.software {
+            write!(f, " ({reason})")?;
+        }
         if let (Some(source), Some(destination)) = (self.source, self.destination) {
             write!(f, " {source} > {destination}")?;
         }

@@ -14,6 +14,7 @@ use sa_table::{Guard, Handle};
 use crate::association::Association;
 use crate::event::AuditEvent;
 use crate::lane::{CHUNK, TransportLane};
+use crate::packet_reason::PacketReason;
 use crate::sa::Sa;
 use crate::spd::Action;
 use crate::transport::{ClearPolicy, LaneNews, Shared, Snapshot};
@@ -44,8 +45,8 @@ pub(crate) struct Item<'a, P: Provider> {
     pub(crate) tunnel: Option<Handle>,
     /// It carries only packets of bundles that are inside of it.
     pub(crate) only_inside: bool,
-    /// At least one header was looked at in software.
-    pub(crate) software: bool,
+    /// Why a header was looked at in software, if one was: the first of them.
+    pub(crate) software: Option<PacketReason>,
     pub(crate) l3: usize,
     /// Length of the IP packet as it came.
     pub(crate) length: usize,
@@ -155,7 +156,7 @@ impl<P: Provider> Item<'_, P> {
             pending: None,
             tunnel: None,
             only_inside: false,
-            software: false,
+            software: None,
             l3: 0,
             length: nbl.buffer.len(),
             addresses: None,
@@ -288,8 +289,10 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         let frame = Frame { buffer, timestamp: nbl.timestamp, tag: nbl.tag, order: 0 };
         match verdict {
             Verdict::Delivered => {
-                let tally = if item.software { &counters.software } else { &counters.offloaded };
-                tally.add(item.length);
+                match item.software {
+                    Some(reason) => counters.add_software(reason, 1, item.length as u64),
+                    None => counters.offloaded.add(item.length),
+                }
                 out.delivered.push(frame);
             }
             Verdict::Passed => {
@@ -302,6 +305,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
                 audit.push(AuditEvent {
                     time: self.now,
                     reason,
+                    software: item.software,
                     source: item.addresses.map(|(source, _)| source),
                     destination: item.addresses.map(|(_, destination)| destination),
                     association: last.map(|seen| (seen.operation, seen.spi)),

@@ -12,6 +12,7 @@ use sa_table::Handle;
 use crate::association::Association;
 use crate::inbound::{Chunk, Finding, Item, Layer, NicSays, Step};
 use crate::lane::{CHUNK, as_announced, ip_at};
+use crate::packet_reason::PacketReason;
 use crate::plan::flow;
 use crate::sa::{Sa, key};
 use crate::transport::LaneNews;
@@ -80,6 +81,9 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         match found {
             Found::Sa(hit) => self.layer(item, frame, parsed, &hit, locked),
             Found::Not(reason, about) if first || about.is_some() => {
+                if reason == DropReason::Fragment {
+                    item.software.get_or_insert(PacketReason::Fragment);
+                }
                 let drop = Step::End(Verdict::Dropped(reason));
                 let Some(Hit { handle, sa, operation, low, from, at, end }) = about else { return drop };
                 let Some(association) = sa.association(operation).or_else(|| sa.associations().next()) else { return drop };
@@ -222,9 +226,36 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             NicSays::Good => Step::Decide(layer, Finding::NicOpened),
             // What it refused it refused under an SA of its own. Unless that can be this one, the transport looks for itself.
             NicSays::Bad(reason) if sa.offload_handle().is_some() => Step::Decide(layer, Finding::NicRefused(reason)),
-            NicSays::Bad(_) | NicSays::Nothing if sa.must_be_offloaded() => Step::Decide(layer, Finding::NotAsked(DropReason::NotOffloaded)),
-            // Also where the number is against it: what cannot be proved is forged and not repeated, whoever finds out (OV2-TRANS-3).
-            NicSays::Bad(_) | NicSays::Nothing => Step::Open(layer),
+            NicSays::Bad(_) | NicSays::Nothing => {
+                let reason = self.undone(item, parsed, sa);
+                item.software.get_or_insert(reason);
+                if sa.must_be_offloaded() {
+                    return Step::Decide(layer, Finding::NotAsked(DropReason::NotOffloaded));
+                }
+                // Also where the number is against it: what cannot be proved is forged and not repeated, whoever finds out (OV2-TRANS-3).
+                Step::Open(layer)
+            }
+        }
+    }
+
+    /// Why the NIC has not opened a header of `sa` in the packet `parsed`, which is the item's present portion.
+    #[cold]
+    fn undone(&self, item: &Item<'a, P>, parsed: &ParsedIp, sa: &Sa<P>) -> PacketReason {
+        let capabilities = &self.shared.capabilities;
+        if sa.offload_handle().is_none() {
+            PacketReason::SaNotOffloaded
+        } else if item.nic.crypto_done && item.portion <= u8::from(item.nic.next_crypto_done) {
+            PacketReason::NotUnderstood
+        } else if item.nic.crypto_done {
+            PacketReason::Combination
+        } else if let Err(reason) = capabilities.link(item.l3) {
+            reason
+        } else if parsed.header_len() != parsed.version().header_len()
+            && let Err(reason) = capabilities.extras(parsed.version())
+        {
+            reason
+        } else {
+            PacketReason::Untouched
         }
     }
 }

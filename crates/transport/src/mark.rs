@@ -3,6 +3,7 @@
 use ndis::{NetBufferList, ProtocolReserved};
 use sa_table::Handle;
 
+use crate::packet_reason::PacketReason;
 use crate::verdict::DropReason;
 
 /// What was done to a packet that is on its way; its list says so until it is completed.
@@ -30,6 +31,8 @@ pub(crate) struct Mark {
     pub(crate) hybrid: bool,
     /// A dummy packet: no counter of packets knows of it.
     pub(crate) dummy: bool,
+    /// Why software does it, if it does.
+    pub(crate) reason: PacketReason,
     /// Length of the IP packet before protection, for the counters.
     pub(crate) length: u32,
 }
@@ -38,9 +41,11 @@ impl Mark {
     const AGAIN: u64 = 1 << 8;
     const HYBRID: u64 = 1 << 9;
     const DUMMY: u64 = 1 << 10;
+    /// Five bits of the reason.
+    const REASON: u32 = 11;
 
     pub(crate) fn clear(length: usize) -> Self {
-        Self { work: Work::Clear, sa: None, again: false, hybrid: false, dummy: false, length: length as u32 }
+        Self { work: Work::Clear, sa: None, again: false, hybrid: false, dummy: false, reason: PacketReason::SaNotOffloaded, length: length as u32 }
     }
 
     fn words(self) -> ProtocolReserved {
@@ -51,7 +56,8 @@ impl Mark {
             Work::Dropped(reason) => 0x80 | reason as u64,
         };
         let flag = |set: bool, bit: u64| if set { bit } else { 0 };
-        let word = work | flag(self.again, Self::AGAIN) | flag(self.hybrid, Self::HYBRID) | flag(self.dummy, Self::DUMMY) | u64::from(self.length) << 32;
+        let flags = flag(self.again, Self::AGAIN) | flag(self.hybrid, Self::HYBRID) | flag(self.dummy, Self::DUMMY);
+        let word = work | flags | (self.reason as u64) << Self::REASON | u64::from(self.length) << 32;
         [self.sa.map_or(0, Handle::to_bits), word]
     }
 
@@ -70,11 +76,13 @@ impl Mark {
             again: word & Self::AGAIN != 0,
             hybrid: word & Self::HYBRID != 0,
             dummy: word & Self::DUMMY != 0,
+            reason: PacketReason::from_number((word >> Self::REASON) as u8 & 0x1f),
             length: (word >> 32) as u32,
         }
     }
 
-    /// What nearly all lists that were sent say: how long the packet was, and whether the NIC sealed all of it or software did. `None` of any other.
+    /// What nearly all lists that were sent say: how long the packet was, and whether the NIC sealed all of it or software did, because the NIC has not its SA.
+    /// `None` of any other.
     #[inline]
     pub(crate) const fn read_plain(nbl: &NetBufferList) -> Option<(bool, u32)> {
         let word = nbl.protocol_reserved[1];
@@ -120,12 +128,12 @@ mod tests {
         for work in works {
             for sa in [None, Handle::from_bits(1), Handle::from_bits(u64::MAX)] {
                 for length in [0, 1500, u32::MAX, 0x0100_0000] {
-                    for flags in 0..8_u8 {
+                    for (flags, reason) in (0..8_u8).flat_map(|flags| PacketReason::ALL.map(|reason| (flags, reason))) {
                         let (again, hybrid, dummy) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
-                        let (mark, mut nbl) = (Mark { work, sa, again, hybrid, dummy, length }, NetBufferList::default());
+                        let (mark, mut nbl) = (Mark { work, sa, again, hybrid, dummy, reason, length }, NetBufferList::default());
                         mark.write(&mut nbl);
                         assert_eq!(Mark::read(&nbl), mark);
-                        let plain = flags == 0 && matches!(work, Work::Software | Work::Offload);
+                        let plain = flags == 0 && reason == PacketReason::SaNotOffloaded && matches!(work, Work::Software | Work::Offload);
                         assert_eq!(Mark::read_plain(&nbl), plain.then_some((work == Work::Offload, length)));
                         mark_dropped(&mut nbl, DropReason::TooBig);
                         assert_eq!(Mark::read(&nbl), Mark { work: Work::Dropped(DropReason::TooBig), ..mark });

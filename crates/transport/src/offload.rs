@@ -10,9 +10,10 @@ use ndis::{
     AddSaEntry, BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, IpsecOffloadV2,
     NotCovered, Offload, OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
 };
-use packet::{IpVersion, Medium, ParsedIp};
+use packet::{ETHERNET_HEADER_LEN, IpVersion, Medium, ParsedIp};
 use sa_table::{Handle, SaTable};
 
+use crate::packet_reason::PacketReason;
 use crate::parameters::Mode;
 use crate::reason::OffloadReason;
 use crate::sa::Sa;
@@ -79,6 +80,8 @@ pub(crate) struct PacketCapabilities {
     ipv4_options: AtomicBool,
     ipv6_extension_headers: AtomicBool,
     transport_tunnel_combined: AtomicBool,
+    /// Frames with an 802.1Q tag.
+    tagged: AtomicBool,
 }
 
 impl PacketCapabilities {
@@ -86,6 +89,7 @@ impl PacketCapabilities {
         self.ipv4_options.store(config.ipsec_v2.ipv4_options, Ordering::Relaxed);
         self.ipv6_extension_headers.store(config.ipsec_v2.ipv6_non_ipsec_extension_headers, Ordering::Relaxed);
         self.transport_tunnel_combined.store(config.ipsec_v2.transport_tunnel_combined, Ordering::Relaxed);
+        self.tagged.store(config.ipsec_v2.encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q), Ordering::Relaxed);
     }
 
     /// Whether the NIC does a transport bundle and the tunnel around it at once.
@@ -96,13 +100,33 @@ impl PacketCapabilities {
 
     /// Whether the NIC takes a packet in transport mode with what this one has in front of the place for ESP (OV2-CAP-2). A packet under way while that
     /// changes comes back, and is done in software.
+    ///
+    /// # Errors
+    /// What it does not take.
     #[inline]
-    pub(crate) fn cover(&self, parsed: &ParsedIp) -> bool {
-        parsed.insertion_point().offset == parsed.version().header_len()
-            || match parsed.version() {
-                IpVersion::V4 => self.ipv4_options.load(Ordering::Relaxed),
-                IpVersion::V6 => self.ipv6_extension_headers.load(Ordering::Relaxed),
-            }
+    pub(crate) fn cover(&self, parsed: &ParsedIp) -> Result<(), PacketReason> {
+        if parsed.insertion_point().offset == parsed.version().header_len() { Ok(()) } else { self.extras(parsed.version()) }
+    }
+
+    /// Whether it takes packets with options or extension headers.
+    ///
+    /// # Errors
+    /// Which of both it does not take.
+    pub(crate) fn extras(&self, version: IpVersion) -> Result<(), PacketReason> {
+        let (taken, reason) = match version {
+            IpVersion::V4 => (&self.ipv4_options, PacketReason::Ipv4Options),
+            IpVersion::V6 => (&self.ipv6_extension_headers, PacketReason::ExtensionHeaders),
+        };
+        if taken.load(Ordering::Relaxed) { Ok(()) } else { Err(reason) }
+    }
+
+    /// Whether it takes frames whose link header has that length: those with tags are longer.
+    ///
+    /// # Errors
+    /// [`PacketReason::Encapsulation`].
+    #[inline]
+    pub(crate) fn link(&self, length: usize) -> Result<(), PacketReason> {
+        if length <= ETHERNET_HEADER_LEN || self.tagged.load(Ordering::Relaxed) { Ok(()) } else { Err(PacketReason::Encapsulation) }
     }
 }
 

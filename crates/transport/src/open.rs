@@ -15,7 +15,6 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         let mut any_ah = false;
         for (at, (item, nbl)) in items.iter_mut().zip(lists.iter_mut()).enumerate() {
             let Step::Open(layer) = &mut item.step else { continue };
-            item.software = true;
             layer.tries += 1;
             if layer.association.operation == Operation::Ah {
                 any_ah = true;

@@ -17,6 +17,7 @@ use crate::lane::{CHUNK, TransportLane, as_announced, ip_at};
 use crate::locate::{inner, locate};
 use crate::mark::{Mark, Work};
 use crate::order::leading;
+use crate::packet_reason::PacketReason;
 use crate::plan::{Plans, Stage, flow};
 use crate::sa::Sa;
 use crate::seal::{Task, seal};
@@ -190,6 +191,7 @@ impl<P: Provider> TransportLane<P> {
                 }
                 stage.counters.retried.add(u64::from(!mark.dummy));
                 nbl.oob.clear();
+                mark.reason = PacketReason::GivenBack;
                 mark.work = match stage.retry(&guard, nbl, mark, place, &mut tasks) {
                     Ok(()) => Work::Software,
                     Err(reason) => Work::Dropped(reason),
@@ -229,6 +231,7 @@ impl<P: Provider> TransportLane<P> {
             self.audit.push(AuditEvent {
                 time: cx.now,
                 reason,
+                software: (reason == DropReason::NotOffloaded).then_some(mark.reason),
                 source: parsed.map(|parsed| parsed.src()),
                 destination: parsed.map(|parsed| parsed.dst()),
                 association: association.map(|(operation, spi, _)| (operation, spi)),
@@ -254,19 +257,20 @@ impl<P: Provider> TransportLane<P> {
             }
         }
         counters.offloaded.add_all(offloaded.0, offloaded.1);
-        counters.software.add_all(software.0, software.1);
+        counters.add_software(PacketReason::SaNotOffloaded, software.0, software.1);
         all
     }
 
     fn count(counters: &WayCounters, mark: Mark) {
+        let length = mark.length as usize;
         let tally = match mark.work {
             _ if mark.dummy => &counters.dummies,
             Work::Clear => &counters.clear,
             Work::Offload if !mark.hybrid => &counters.offloaded,
-            Work::Software | Work::Offload => &counters.software,
+            Work::Software | Work::Offload => return counters.add_software(mark.reason, 1, length as u64),
             Work::Dropped(reason) => &counters.dropped[reason as usize],
         };
-        tally.add(mark.length as usize);
+        tally.add(length);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::lane::{CHUNK, as_announced, ip_at};
 use crate::lifetime::Life;
 use crate::mark::{Mark, Work, mark_dropped};
 use crate::order::leading;
+use crate::packet_reason::PacketReason;
 use crate::sa::Sa;
 use crate::seal::{Task, seal};
 use crate::selector::Flow;
@@ -28,7 +29,7 @@ pub(crate) struct Plan<'a, P: Provider> {
     pub(crate) handle: Handle,
     pub(crate) room: Room,
     /// Whether the NIC takes packets with such headers.
-    pub(crate) covered: bool,
+    pub(crate) covered: Result<(), PacketReason>,
     /// A tunnel goes around it.
     pub(crate) tunnelled: bool,
     /// What it carries is nothing.
@@ -96,7 +97,8 @@ impl<'a, P: Provider> Stage<'_, P> {
         // The link's padding would be protected, too.
         nbl.buffer.trim_back(parsed.padding_len());
         let shape = Shape { length: parsed.total_len(), version: parsed.version(), point: parsed.insertion_point(), part: parsed.fragment().is_part() };
-        let covered = sa.outer.is_some() || self.shared.capabilities.cover(parsed);
+        let capabilities = &self.shared.capabilities;
+        let covered = capabilities.link(l3).and_then(|()| if sa.outer.is_some() { Ok(()) } else { capabilities.cover(parsed) });
         // Before it gets a number: a packet that cannot be protected spends none, and counts for no lifetime.
         let refused = match Room::measure(shape, sa.outer.as_ref(), &sa.layout) {
             Ok(room) => {
@@ -148,7 +150,7 @@ impl<'a, P: Provider> Stage<'_, P> {
         let Some(tunnel) = guard.get(handle).filter(|tunnel| tunnel.outer.is_some()) else { return Err(DropReason::NoSa) };
         let around = Room::measure(room.shape_afterwards(), tunnel.outer.as_ref(), &tunnel.layout)?;
         let task = Task { place, sa: tunnel, numbers: Numbers::default(), at: Framed::default(), nic: false, order: 0 };
-        let around = Plan { task, handle, room: around, covered: true, tunnelled: false, dummy: false };
+        let around = Plan { task, handle, room: around, covered: self.shared.capabilities.link(usize::from(nbl.l3_offset)), tunnelled: false, dummy: false };
         if !room.fits(Some(&around.room), &nbl.buffer) {
             self.more_room(nbl, &plan, Some(&around))?;
         }
@@ -335,16 +337,16 @@ impl<'a, P: Provider> Stage<'_, P> {
             if !put_around(plan, nbl) || plan.tunnelled {
                 continue;
             }
-            if let Some(handle) = self.offered_to(plan)
-                && let Some(header) = header_transmit(plan.task.at, u32::from(nbl.l3_offset))
-            {
-                plan.task.sa.handed_over(plan.task.numbers);
-                plan.task.nic = true;
-                nbl.oob.set_offload_handle(Some(handle));
-                nbl.oob.set_header_transmit(header);
-                Mark { work: Work::Offload, ..Mark::read(nbl) }.write(nbl);
-            } else if plan.task.sa.must_be_offloaded() {
-                mark_dropped(nbl, DropReason::NotOffloaded);
+            let header = header_transmit(plan.task.at, u32::from(nbl.l3_offset));
+            match self.offered_to(plan).and_then(|handle| Ok((handle, header?))) {
+                Ok((handle, header)) => {
+                    plan.task.sa.handed_over(plan.task.numbers);
+                    plan.task.nic = true;
+                    nbl.oob.set_offload_handle(Some(handle));
+                    nbl.oob.set_header_transmit(header);
+                    Mark { work: Work::Offload, ..Mark::read(nbl) }.write(nbl);
+                }
+                Err(reason) => leave(nbl, reason, plan.task.sa.must_be_offloaded()),
             }
         }
         if !plans.around.is_empty() {
@@ -368,33 +370,39 @@ impl<'a, P: Provider> Stage<'_, P> {
             let l3 = u32::from(nbl.l3_offset);
             inside.task.at = inside.task.at.moved(plan.room.front as u32);
             let must = [&*plan, &*inside].map(|plan| plan.task.sa.must_be_offloaded());
-            let Some(tunnel) = self.offered_to(plan) else {
-                if must.contains(&true) {
-                    mark_dropped(nbl, DropReason::NotOffloaded);
+            let tunnel = match self.offered_to(plan) {
+                Ok(tunnel) => tunnel,
+                Err(reason) => {
+                    leave(nbl, reason, must.contains(&true));
+                    continue;
                 }
-                continue;
             };
-            let both = if combined { self.offered_to(inside) } else { None };
-            let both = both.and_then(|handle| Some((handle, header_transmit(inside.task.at, l3)?)));
+            let both = self.offered_to(inside).and_then(|handle| if combined { Ok(handle) } else { Err(PacketReason::Combination) });
+            let both = both.and_then(|handle| Ok((handle, header_transmit(inside.task.at, l3)?)));
             let mut mark = Mark { work: Work::Offload, ..Mark::read(nbl) };
-            if let Some((handle, header)) = both {
-                inside.task.sa.handed_over(inside.task.numbers);
-                inside.task.nic = true;
-                nbl.oob.set_offload_handle(Some(handle));
-                nbl.oob.set_tunnel_handle(Some(tunnel));
-                nbl.oob.set_header_transmit(header);
-            } else if must[1] {
-                mark_dropped(nbl, DropReason::NotOffloaded);
-                continue;
-            } else if let Some(header) = header_transmit(plan.task.at, l3) {
-                mark.hybrid = true;
-                nbl.oob.set_offload_handle(Some(tunnel));
-                nbl.oob.set_header_transmit(header);
-            } else {
-                if must[0] {
-                    mark_dropped(nbl, DropReason::NotOffloaded);
+            match both {
+                Ok((handle, header)) => {
+                    inside.task.sa.handed_over(inside.task.numbers);
+                    inside.task.nic = true;
+                    nbl.oob.set_offload_handle(Some(handle));
+                    nbl.oob.set_tunnel_handle(Some(tunnel));
+                    nbl.oob.set_header_transmit(header);
                 }
-                continue;
+                Err(reason) if must[1] => {
+                    leave(nbl, reason, true);
+                    continue;
+                }
+                Err(reason) => match header_transmit(plan.task.at, l3) {
+                    Ok(header) => {
+                        (mark.hybrid, mark.reason) = (true, reason);
+                        nbl.oob.set_offload_handle(Some(tunnel));
+                        nbl.oob.set_header_transmit(header);
+                    }
+                    Err(reason) => {
+                        leave(nbl, reason, must[0]);
+                        continue;
+                    }
+                },
             }
             plan.task.sa.handed_over(plan.task.numbers);
             plan.task.nic = true;
@@ -404,23 +412,26 @@ impl<'a, P: Provider> Stage<'_, P> {
 
     /// As [`Stage::offered`], for packets like this one.
     #[inline]
-    fn offered_to(&mut self, plan: &Plan<'a, P>) -> Option<OffloadHandle> {
+    fn offered_to(&mut self, plan: &Plan<'a, P>) -> Result<OffloadHandle, PacketReason> {
         let Plan { handle, covered, ref task, .. } = *plan;
-        if covered { self.offered(handle, task.sa, task.numbers) } else { None }
+        // That the NIC has not its SA comes before what it is itself.
+        task.sa.offload_handle().ok_or(PacketReason::SaNotOffloaded)?;
+        covered?;
+        self.offered(handle, task.sa, task.numbers)
     }
 
-    /// The NIC's handle of a bundle, if it has it and will make of these numbers what they are. (The handle that it returns is the one to use: by the next
-    /// look it may be gone, and a packet without handle is one that the NIC sends as it is.)
+    /// The NIC's handle of a bundle, if it has it and will make of these numbers what they are; otherwise why not. (The handle that it returns is the one to
+    /// use: by the next look it may be gone, and a packet without handle is one that the NIC sends as it is.)
     #[inline]
-    pub(crate) fn offered(&mut self, handle: Handle, sa: &Sa<P>, numbers: Numbers) -> Option<OffloadHandle> {
-        let offload = sa.offload_handle()?;
+    pub(crate) fn offered(&mut self, handle: Handle, sa: &Sa<P>, numbers: Numbers) -> Result<OffloadHandle, PacketReason> {
+        let offload = sa.offload_handle().ok_or(PacketReason::SaNotOffloaded)?;
         if sa.is_certain(numbers) {
-            return Some(offload);
+            return Ok(offload);
         }
         if sa.must_renew(numbers, false) {
             self.news.push(LaneNews::Renew(handle));
         }
-        None
+        Err(PacketReason::SequenceInDoubt)
     }
 
     /// Last stage: what the NIC does not do, from the inside out.
@@ -501,12 +512,23 @@ fn put_around<P: Provider>(plan: &mut Plan<'_, P>, nbl: &mut NetBufferList) -> b
     }
 }
 
-/// What the NIC is told of a bundle's headers; `None` if they are further behind the outermost IP header than it can be told.
+/// What the NIC is told of a bundle's headers.
+///
+/// # Errors
+/// They are further behind the outermost IP header than it can be told.
 #[inline]
-fn header_transmit(at: Framed, outermost: u32) -> Option<HeaderTransmit> {
-    let offset = |header: u32| if header == 0 { Some(0) } else { u8::try_from((header - outermost) / 4).ok() };
+fn header_transmit(at: Framed, outermost: u32) -> Result<HeaderTransmit, PacketReason> {
+    let offset = |header: u32| if header == 0 { Ok(0) } else { u8::try_from((header - outermost) / 4).map_err(|_| PacketReason::Size) };
     let (next_header, pad_length) = if at.esp == 0 { (0, 0) } else { (at.next_header, at.pad_length) };
-    Some(HeaderTransmit { next_header, pad_length, ah_header_offset: offset(at.ah)?, esp_header_offset: offset(at.esp)? })
+    Ok(HeaderTransmit { next_header, pad_length, ah_header_offset: offset(at.ah)?, esp_header_offset: offset(at.esp)? })
+}
+
+/// A packet leaves the offload path: software does it, unless its SA `must` be offloaded.
+fn leave(nbl: &mut NetBufferList, reason: PacketReason, must: bool) {
+    Mark { reason, ..Mark::read(nbl) }.write(nbl);
+    if must {
+        mark_dropped(nbl, DropReason::NotOffloaded);
+    }
 }
 
 /// What selectors look at. A call of its own, so that no packet pays for it whose policy has no selectors.

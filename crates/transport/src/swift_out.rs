@@ -17,6 +17,7 @@ use crate::framing::Numbers;
 use crate::lane::CHUNK;
 use crate::mark::{Mark, Work, drop_words, mark_dropped};
 use crate::outfit::{DONT_FRAGMENT, OWN_HEADER, Outfit, Plain, TUNNEL_V4, TUNNEL_V6};
+use crate::packet_reason::PacketReason;
 use crate::plan::Stage;
 use crate::sa::Sa;
 use crate::spd::{Action, Spd};
@@ -32,8 +33,8 @@ struct Run<'a, P: Provider> {
     bytes: u64,
     /// The first one's number.
     first: u64,
-    /// The NIC's handle, if it does the cryptography.
-    nic: Option<OffloadHandle>,
+    /// The NIC's handle, if it does the cryptography; otherwise why not.
+    nic: Result<OffloadHandle, PacketReason>,
     /// Its ordering group on the wire.
     order: u16,
 }
@@ -101,7 +102,7 @@ impl<'a, P: Provider> Stage<'_, P> {
                 TUNNEL_V6 => frame::<L3, TUNNEL_V6, P>(run, these, these_plain),
                 _ => frame::<L3, OWN_HEADER, P>(run, these, these_plain),
             };
-            software |= run.nic.is_none();
+            software |= run.nic.is_err();
             bytes += run.bytes;
         }
         self.counters.seen.add_all(packets as u64, bytes);
@@ -137,8 +138,8 @@ impl<'a, P: Provider> Stage<'_, P> {
         let whole = !association.extended || (first ^ last) >> 32 == 0;
         run.first = first;
         run.order = self.turn(sa, first, packets as u32);
-        run.nic = self.offered(handle, sa, numbers(first)).filter(|_| whole);
-        if run.nic.is_some() {
+        run.nic = self.offered(handle, sa, numbers(first)).and_then(|nic| if whole { Ok(nic) } else { Err(PacketReason::SequenceInDoubt) });
+        if run.nic.is_ok() {
             sa.handed_over(numbers(last));
         }
         sa.lifetime.account(packets as u64, bytes);
@@ -154,7 +155,7 @@ impl<'a, P: Provider> Stage<'_, P> {
         let mut packets = lists.iter_mut().zip(plain).enumerate();
         for run in runs {
             let these = packets.by_ref().take(run.packets);
-            let Some(half) = run.sa.esp.as_ref().filter(|_| run.nic.is_none()) else {
+            let Some(half) = run.sa.esp.as_ref().filter(|_| run.nic.is_err()) else {
                 these.for_each(drop);
                 continue;
             };
@@ -217,7 +218,7 @@ impl<'a, P: Provider> Known<'_, 'a, P> {
             if packets == first {
                 break;
             }
-            runs.push(Run { handle, sa, outfit, packets: packets - first, bytes, first: 0, nic: None, order: 0 });
+            runs.push(Run { handle, sa, outfit, packets: packets - first, bytes, first: 0, nic: Err(PacketReason::SaNotOffloaded), order: 0 });
         }
         packets
     }
@@ -290,17 +291,17 @@ fn read_packet<const L3: usize>(nbl: &NetBufferList) -> Option<(Plain, Headers<'
 #[inline(never)]
 fn frame<const L3: usize, const FORM: u8, P: Provider>(run: &Run<'_, P>, lists: &mut [NetBufferList], plain: &[Plain]) -> bool {
     let &Run { handle, outfit, first, nic, order, .. } = run;
-    let work = if nic.is_some() { Work::Offload } else { Work::Software };
+    let (work, reason) = nic.map_or_else(|reason| (Work::Software, reason), |_| (Work::Offload, PacketReason::SaNotOffloaded));
     let tunnel_esp_offset = outfit.esp_offset(Plain::default());
     let mut dropped = false;
     for ((nbl, &plain), number) in lists.iter_mut().zip(plain).zip((0..).map(|offset| first + offset)) {
-        Mark { work, sa: Some(handle), ..Mark::clear(plain.length as usize) }.write(nbl);
+        Mark { work, sa: Some(handle), reason, ..Mark::clear(plain.length as usize) }.write(nbl);
         (nbl.l3_offset, nbl.order) = (L3 as u16, order);
         if let Some((next_header, pad_length)) = outfit.put::<L3, FORM>(&mut nbl.buffer, plain, number) {
-            if nic.is_some() {
+            if let Ok(nic) = nic {
                 let esp_offset = if FORM == OWN_HEADER { outfit.esp_offset(plain) } else { tunnel_esp_offset };
                 let esp_header_offset = (esp_offset / 4) as u8;
-                nbl.oob.set_offload_handle(nic);
+                nbl.oob.set_offload_handle(Some(nic));
                 nbl.oob.set_header_transmit(HeaderTransmit { next_header, pad_length, ah_header_offset: 0, esp_header_offset });
             }
         } else {

@@ -57,7 +57,8 @@ impl<'a, P: Provider> Stage<'_, P> {
         nbl.buffer.as_mut_slice()[l3 + shape.point.offset..].fill(0);
         let mark = Mark { work: Work::Software, sa: Some(handle), dummy: true, ..Mark::clear(shape.length) };
         mark.write(&mut nbl);
-        let covered = sa.outer.is_some() || self.shared.capabilities.cover(&parsed);
+        let capabilities = &self.shared.capabilities;
+        let covered = capabilities.link(usize::from(nbl.l3_offset)).and_then(|()| if sa.outer.is_some() { Ok(()) } else { capabilities.cover(&parsed) });
         let task = Task { place, sa, numbers: Numbers::default(), at: Framed::default(), nic: false, order: 0 };
         let plan = Plan { task, handle, room, covered, tunnelled: sa.inside.is_some(), dummy: true };
         let planned = if plan.tunnelled { self.plan_both(guard, &mut nbl, plan, plans) } else { self.plan_one(&mut nbl, plan, plans) };

@@ -7,6 +7,8 @@ use arrayvec::ArrayVec;
 use ndis::{CryptoStatus, Operation};
 use packet::Spi;
 
+use crate::packet_reason::PacketReason;
+
 /// Most IPsec headers of one packet: AH and ESP, in transport mode over tunnel mode.
 pub const MAX_ASSOCIATIONS: usize = 4;
 
@@ -211,6 +213,8 @@ pub struct WayCounters {
     pub offloaded: Tally,
     /// Protected, or opened, in software: all of it, or the part that the NIC did not do.
     pub software: Tally,
+    /// The same packets, by why it was software.
+    pub reasons: [Counter; PacketReason::ALL.len()],
     /// Went by in clear: bypassed by policy, or passed up because no SA matched.
     pub clear: Tally,
     /// Dropped, by reason.
@@ -219,6 +223,15 @@ pub struct WayCounters {
     pub retried: Counter,
     /// Dummy packets that were sent (RFC 4303 section 2.6). They are among none of the others: nobody handed them in.
     pub dummies: Tally,
+}
+
+impl WayCounters {
+    /// Adds packets that software did, for this reason.
+    #[inline]
+    pub fn add_software(&self, reason: PacketReason, packets: u64, bytes: u64) {
+        self.software.add_all(packets, bytes);
+        self.reasons[reason as usize].add(packets);
+    }
 }
 
 /// [`WayCounters`] at one moment, summed over lanes.
@@ -230,6 +243,8 @@ pub struct WayCounts {
     pub offloaded: Count,
     /// Protected, or opened, in software.
     pub software: Count,
+    /// The packets done in software by why they were, in the order of [`PacketReason::ALL`]: together they are those of `software`.
+    pub reasons: [u64; PacketReason::ALL.len()],
     /// Went by in clear.
     pub clear: Count,
     /// Dropped, by reason, in the order of [`DropReason::ALL`].
@@ -246,12 +261,20 @@ impl WayCounts {
         self.seen += (&counters.seen).into();
         self.offloaded += (&counters.offloaded).into();
         self.software += (&counters.software).into();
+        for (sum, counter) in self.reasons.iter_mut().zip(&counters.reasons) {
+            *sum = sum.saturating_add(counter.get());
+        }
         self.clear += (&counters.clear).into();
         for (sum, tally) in self.dropped.iter_mut().zip(&counters.dropped) {
             *sum += tally.into();
         }
         self.retried = self.retried.saturating_add(counters.retried.get());
         self.dummies += (&counters.dummies).into();
+    }
+
+    /// Done in software for `reason`.
+    pub const fn software_for(&self, reason: PacketReason) -> u64 {
+        self.reasons[reason as usize]
     }
 
     /// Dropped for `reason`.

@@ -292,6 +292,9 @@ impl Text {
                     group(way.bypassed.packets),
                     group(dropped)
                 );
+                for (reason, count) in &way.software_because {
+                    let _ = writeln!(out, "             in software: {} {reason}", group(*count));
+                }
                 for (reason, count) in &way.dropped {
                     let _ = writeln!(out, "             dropped: {} {reason}", group(*count));
                 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ndis::Offload;
 use serde::Serialize;
-use transport::{Count, DropReason, OffloadCounts, WayCounts};
+use transport::{Count, DropReason, OffloadCounts, PacketReason, WayCounts};
 
 use super::check::CheckResult;
 use super::traffic::Skipped;
@@ -107,6 +107,8 @@ pub struct WayReport {
     pub offloaded: Tally,
     /// Done by the transport.
     pub software: Tally,
+    /// The packets of `software`, by why the NIC did not do them; reasons without packets are left out.
+    pub software_because: BTreeMap<&'static str, u64>,
     /// Bypassed by policy.
     pub bypassed: Tally,
     /// Packets dropped, by reason; reasons without packets are left out.
@@ -121,6 +123,11 @@ impl WayReport {
         Self {
             offloaded: Tally::between(before.offloaded, after.offloaded),
             software: Tally::between(before.software, after.software),
+            software_because: PacketReason::ALL
+                .into_iter()
+                .map(|reason| (reason.name(), after.software_for(reason) - before.software_for(reason)))
+                .filter(|(_, packets)| *packets != 0)
+                .collect(),
             bypassed: Tally::between(before.clear, after.clear),
             dropped: DropReason::ALL
                 .into_iter()
@@ -275,8 +282,10 @@ mod tests {
         let (before, mut after) = (WayCounts::default(), WayCounts::default());
         after.dropped[DropReason::Policy as usize].packets = 3;
         after.software = Count { packets: 2, bytes: 100 };
+        after.reasons[PacketReason::GivenBack as usize] = 2;
         let way = WayReport::between(&before, &after);
         assert_eq!(way.dropped, BTreeMap::from([("policy", 3)]));
+        assert_eq!(way.software_because, BTreeMap::from([("given-back", 2)]));
         assert_eq!(way.software, Tally { packets: 2, bytes: 100 });
     }
 }

@@ -564,6 +564,8 @@ impl<'a> Run<'a> {
             equal("packets handed in, seen by the transport", self.given[at], out.seen.packets);
             equal("packets seen, ended outbound", out.seen.packets, out.ended());
             equal("packets that left, frames on the wire", out.ended() - out.dropped_total().packets, self.frames[at]);
+            equal("packets done in software, their reasons", out.software.packets, out.reasons.iter().sum());
+            equal("packets opened in software, their reasons", inward.software.packets, inward.reasons.iter().sum());
             equal("frames on the wire, seen by the transport or lost", self.frames[side.other() as usize], inward.seen.packets + self.lost[at]);
             equal("packets seen, ended inbound", inward.seen.packets, inward.ended());
             equal("sent by offload, as transport and NIC count", out.offloaded.packets, nic.sent_offloaded);

@@ -4,7 +4,7 @@ use core::fmt;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use transport::{DropReason, OffloadReason, SaStatus, Transport, Verdict, WayCounts};
+use transport::{DropReason, OffloadReason, PacketReason, SaStatus, Transport, Verdict, WayCounts};
 
 use super::input::Aside;
 
@@ -21,6 +21,8 @@ pub struct Outcome {
     pub offloaded: u64,
     /// Protected, or opened, in software.
     pub software: u64,
+    /// The packets of `software`: how many, by why the NIC did not do them.
+    pub software_because: BTreeMap<&'static str, u64>,
     /// `protect`: written in clear; `open`: passed up because no SA matched, and not written.
     pub clear: u64,
     /// Dropped: how many, by reason.
@@ -57,12 +59,14 @@ impl Outcome {
                 *dropped.entry(reason.name()).or_default() += packets;
             }
         }
+        let because = PacketReason::ALL.into_iter().map(|reason| (reason.name(), counts.software_for(reason)));
         Self {
             schema,
             packets: counts.seen.packets + asides.packets,
             written,
             offloaded: counts.offloaded.packets,
             software: counts.software.packets,
+            software_because: because.filter(|(_, packets)| *packets != 0).collect(),
             clear: counts.clear.packets + asides.clear,
             dropped,
             sas,
@@ -80,6 +84,10 @@ impl fmt::Display for Outcome {
         let (done, clear) = if self.schema == super::protect::SCHEMA { ("protected", "in clear") } else { ("delivered", "passed") };
         writeln!(f, "{} packets read, {} written", self.packets, self.written)?;
         writeln!(f, "  {done:<9} {:>8}  ({} by the NIC, {} in software)", self.offloaded + self.software, self.offloaded, self.software)?;
+        if !self.software_because.is_empty() {
+            let because: Vec<_> = self.software_because.iter().map(|(reason, packets)| format!("{reason} {packets}")).collect();
+            writeln!(f, "  in software because  {}", because.join(", "))?;
+        }
         writeln!(f, "  {clear:<9} {:>8}", self.clear)?;
         write!(f, "  dropped   {:>8}", self.dropped_total())?;
         for (number, (reason, packets)) in self.dropped.iter().enumerate() {

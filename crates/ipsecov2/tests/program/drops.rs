@@ -22,6 +22,8 @@ fn opened(sas: &str, packets: &[Packet], flags: &[&str]) -> (Vec<Value>, Vec<Pac
     assert_eq!((count("delivered"), out.len() as u64), (document["written"].as_u64().unwrap(), document["written"].as_u64().unwrap()));
     assert_eq!(document["offloaded"].as_u64().unwrap() + document["software"].as_u64().unwrap(), count("delivered"));
     assert_eq!(document["clear"], count("passed"));
+    let because = document["software_because"].as_object().unwrap();
+    assert_eq!(document["software"], because.values().map(|packets| packets.as_u64().unwrap()).sum::<u64>());
     for (reason, packets) in document["dropped"].as_object().unwrap() {
         assert_eq!(*packets, report.iter().filter(|line| line["reason"] == reason.as_str()).count() as u64, "{reason}");
     }

@@ -16,8 +16,8 @@ use packet::{BufferPool, Frame, FrameBatch, IpAddress, IpProtocol, Ipv4Repr, Ipv
 use sa_table::{Handle, SEED_WORDS, Seed};
 use secret::SecretBytes;
 use transport::{
-    AssociationParameters, ClearPolicy, DropReason, InboundBatch, InboundVerdict, Limits, Mode, OffloadPolicy, OffloadReason, SaEventKind, SaParameters,
-    Selector, Transport, TransportConfig, TransportLane, WayCounts,
+    AssociationParameters, ClearPolicy, DropReason, InboundBatch, InboundVerdict, Limits, Mode, OffloadPolicy, OffloadReason, PacketReason, SaEventKind,
+    SaParameters, Selector, Transport, TransportConfig, TransportLane, WayCounts,
 };
 
 pub mod bundle;
@@ -740,7 +740,13 @@ impl Host {
     pub fn assert_all_ended(&self) {
         for (way, counts) in [("out", self.transport.outbound()), ("in", self.transport.inbound())] {
             assert_eq!(counts.seen.packets, counts.ended(), "{way}: {counts:?}");
+            assert_eq!(counts.software.packets, counts.reasons.iter().sum::<u64>(), "{way}: each has one reason: {counts:?}");
         }
+    }
+
+    /// Why packets were done in software.
+    pub fn reasons(counts: &WayCounts) -> Vec<(PacketReason, u64)> {
+        PacketReason::ALL.into_iter().map(|reason| (reason, counts.software_for(reason))).filter(|(_, count)| *count != 0).collect()
     }
 
     pub fn dropped(counts: &WayCounts) -> Vec<(DropReason, u64)> {
