@@ -43,7 +43,7 @@ pub struct AuditEvent {
     pub time: Time,
     /// Why it was dropped.
     pub reason: DropReason,
-    /// Why the adapter had not done it, where that is known: it was to be offloaded and could not be, or it was done in software before it failed.
+    /// Why the adapter had not done it, if it ended for that ([`DropReason::NotOffloaded`], [`DropReason::Fragment`]).
     pub software: Option<PacketReason>,
     /// Source address, as far as the packet could be read.
     pub source: Option<IpAddress>,
@@ -58,7 +58,7 @@ pub struct AuditEvent {
 impl fmt::Display for AuditEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.reason)?;
-        if let Some(reason) = self.software {
+        if let Some(reason) = self.software.filter(|reason| reason.name() != self.reason.name()) {
             write!(f, " ({reason})")?;
         }
         if let (Some(source), Some(destination)) = (self.source, self.destination) {

@@ -305,7 +305,8 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
                 audit.push(AuditEvent {
                     time: self.now,
                     reason,
-                    software: item.software,
+                    // Whether software has looked at what failed otherwise depends on what came with it.
+                    software: item.software.filter(|_| matches!(reason, DropReason::NotOffloaded | DropReason::Fragment)),
                     source: item.addresses.map(|(source, _)| source),
                     destination: item.addresses.map(|(_, destination)| destination),
                     association: last.map(|seen| (seen.operation, seen.spi)),
