@@ -1,6 +1,7 @@
 //! Net buffer lists: the unit that travels between transport, filters and miniport.
 
 use core::fmt;
+use core::ops::{Deref, DerefMut};
 
 use packet::{Buffer, Frame, Time};
 
@@ -18,8 +19,8 @@ pub type ProtocolReserved = [u64; 2];
 pub struct NetBufferList {
     /// The first net buffer: a frame of the adapter's medium.
     pub buffer: Buffer,
-    /// Further net buffers, which share the out-of-band data; almost always none (and then costs no allocation).
-    pub more: Vec<Buffer>,
+    /// Further net buffers, which share the out-of-band data; almost always none.
+    pub more: MoreBuffers,
     /// Out-of-band data.
     pub oob: OutOfBand,
     /// How the send ended; looked at only in completed lists.
@@ -43,8 +44,21 @@ impl NetBufferList {
     }
 
     /// A list from a frame of a link; it belongs to no ordering group.
+    #[inline]
     pub fn from_frame(frame: Frame, l3_offset: u16) -> Self {
-        Self { buffer: frame.buffer, l3_offset, timestamp: frame.timestamp, tag: frame.tag, ..Self::default() }
+        let Frame { buffer, timestamp, tag, order: _ } = frame;
+        // Every member by itself: `..Self::default()` makes a whole list first, and drops what is left of it.
+        Self {
+            buffer,
+            more: MoreBuffers(None),
+            oob: OutOfBand::default(),
+            status: Status::SUCCESS,
+            l3_offset,
+            order: 0,
+            timestamp,
+            tag,
+            protocol_reserved: [0; 2],
+        }
     }
 
     /// Takes the first net buffer out as a frame for the wire, with the list's timestamp, tag and ordering group.
@@ -55,12 +69,12 @@ impl NetBufferList {
 
     /// All net buffers, in order.
     pub fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        core::iter::once(&self.buffer).chain(&self.more)
+        core::iter::once(&self.buffer).chain(&*self.more)
     }
 
     /// All net buffers, in order, to be changed.
     pub fn buffers_mut(&mut self) -> impl Iterator<Item = &mut Buffer> {
-        core::iter::once(&mut self.buffer).chain(&mut self.more)
+        core::iter::once(&mut self.buffer).chain(&mut *self.more)
     }
 }
 
@@ -77,5 +91,98 @@ impl fmt::Debug for NetBufferList {
     }
 }
 
+/// Net buffers of a list beyond its first: one word, which is zero where there are none, and no allocation then. It is a slice to read and to change.
+#[derive(Default)]
+#[expect(clippy::box_collection, reason = "one word in every list, for what hardly any list has")]
+pub struct MoreBuffers(
+    /// Never empty.
+    Option<Box<Vec<Buffer>>>,
+);
+
+impl MoreBuffers {
+    /// Whether there are none.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Adds one behind the others.
+    pub fn push(&mut self, buffer: Buffer) {
+        self.0.get_or_insert_default().push(buffer);
+    }
+
+    /// Takes all of them out, in order.
+    #[inline]
+    pub fn take(&mut self) -> impl Iterator<Item = Buffer> + use<> {
+        self.0.take().into_iter().flat_map(|buffers| *buffers)
+    }
+}
+
+impl Deref for MoreBuffers {
+    type Target = [Buffer];
+
+    #[inline]
+    fn deref(&self) -> &[Buffer] {
+        self.0.as_ref().map_or(&[], |buffers| buffers)
+    }
+}
+
+impl DerefMut for MoreBuffers {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Buffer] {
+        self.0.as_mut().map_or(&mut [], |buffers| buffers)
+    }
+}
+
+impl Extend<Buffer> for MoreBuffers {
+    fn extend<I: IntoIterator<Item = Buffer>>(&mut self, buffers: I) {
+        buffers.into_iter().for_each(|buffer| self.push(buffer));
+    }
+}
+
+impl FromIterator<Buffer> for MoreBuffers {
+    fn from_iter<I: IntoIterator<Item = Buffer>>(buffers: I) -> Self {
+        let mut more = Self::default();
+        more.extend(buffers);
+        more
+    }
+}
+
+impl<'a> IntoIterator for &'a MoreBuffers {
+    type Item = &'a Buffer;
+    type IntoIter = core::slice::Iter<'a, Buffer>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
 /// Net buffer lists that travel together; recycled by their owner, so that a batch costs no allocation.
 pub type NblBatch = Vec<NetBufferList>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lists are made, read and moved for every packet.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn a_list_is_thirteen_words() {
+        assert_eq!(size_of::<NetBufferList>(), 13 * 8);
+    }
+
+    #[test]
+    fn further_buffers_come_out_in_order_and_leave_none() {
+        let buffer = |byte: u8| Buffer::copy_from(&[byte]);
+        let mut list = NetBufferList::new(buffer(0), 0);
+        assert!(list.more.is_empty() && list.more.iter().count() == 0 && list.more.take().next().is_none());
+        list.more.push(buffer(1));
+        list.more.extend([buffer(2), buffer(3)]);
+        list.buffers_mut().for_each(|buffer| buffer.as_mut_slice()[0] += 1);
+        assert_eq!(list.buffers().map(|buffer| buffer.as_slice()[0]).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert_eq!((list.more.is_empty(), list.more.len(), (&list.more).into_iter().count()), (false, 3, 3));
+        assert_eq!(list.more.take().map(|buffer| buffer.as_slice()[0]).collect::<Vec<_>>(), [2, 3, 4]);
+        assert!(list.more.is_empty() && list.buffers().count() == 1);
+        assert!([].into_iter().collect::<MoreBuffers>().is_empty());
+    }
+}

@@ -66,7 +66,7 @@ fn lists_go_out_in_order_with_their_marks_and_each_comes_back_once() {
         let mut list = match n % 5 {
             // In clear, one with two buffers, a stale handle, and protected ones with one and with two buffers.
             0 => packet.list(None),
-            1 => NetBufferList { more: vec![Buffer::copy_from(&packet.bytes)], ..packet.list(None) },
+            1 => NetBufferList { more: [Buffer::copy_from(&packet.bytes)].into_iter().collect(), ..packet.list(None) },
             2 => packet.list(OffloadHandle::from_bits(0xdead_beef)),
             _ => packet.list(Some(handle)),
         };

@@ -92,7 +92,7 @@ impl<'a, P: Provider> Sender<'a, P> {
             for list in batch.iter_mut().filter(|list| list.status.is_success()) {
                 wire.push(list.take_frame());
                 let (timestamp, tag, order) = (list.timestamp, list.tag, list.order);
-                wire.extend(list.more.drain(..).map(|buffer| Frame { buffer, timestamp, tag, order }));
+                wire.extend(list.more.take().map(|buffer| Frame { buffer, timestamp, tag, order }));
             }
         }
         // Lists are big: they change hands as a batch, not one by one.
