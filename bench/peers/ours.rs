@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use ipsec::{Aad, BATCH, Crypto, CryptoKey, Data, KeyParameters, OpenBatch, OpenJob, Provider, Scratch, SealBatch, SealJob};
-use mbcrypto::{Kernel, Key, Open, OpenParts, Seal, SealParts, Text};
+use mbcrypto::{AadParts, Kernel, Key, Nonce, Open, OpenParts, Seal, SealParts, Text};
 
 const MAX_LENGTH: usize = 65536;
 const TAG: usize = 16;
@@ -296,7 +296,7 @@ impl Way for Bare {
 impl Seal for Job<'_> {
     #[inline(always)]
     fn parts(&mut self) -> Option<SealParts<'_>> {
-        Some(SealParts { key: self.key, nonce: &self.nonce, aad: &self.aad, text: Text::InPlace(self.text), tag: self.tag })
+        Some(SealParts { key: self.key, nonce: Nonce::new(&self.nonce), aad: AadParts::Bytes(&self.aad), text: Text::InPlace(self.text), tag: self.tag })
     }
 
     #[inline(always)]
@@ -308,7 +308,7 @@ impl Seal for Job<'_> {
 impl Open for Job<'_> {
     #[inline(always)]
     fn parts(&mut self) -> Option<OpenParts<'_>> {
-        Some(OpenParts { key: self.key, nonce: &self.nonce, aad: &self.aad, text: Text::InPlace(self.text), tag: self.tag })
+        Some(OpenParts { key: self.key, nonce: Nonce::new(&self.nonce), aad: AadParts::Bytes(&self.aad), text: Text::InPlace(self.text), tag: self.tag })
     }
 
     #[inline(always)]

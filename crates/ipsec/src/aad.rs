@@ -22,6 +22,14 @@ impl Nonce {
     }
 }
 
+impl Nonce {
+    /// As [`mbcrypto`] takes it.
+    #[inline(always)]
+    pub(crate) const fn for_kernel(&self) -> mbcrypto::Nonce {
+        mbcrypto::Nonce::new(self.first())
+    }
+}
+
 impl<const N: usize> From<[u8; N]> for Nonce {
     #[inline]
     fn from(bytes: [u8; N]) -> Self {

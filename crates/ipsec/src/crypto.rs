@@ -8,6 +8,7 @@ use mbcrypto::Path;
 use crate::aad::{Aad, Nonce};
 use crate::algorithm::Authentication;
 use crate::aws_lc::{AwsLc, AwsLcAuthKey, AwsLcKey};
+use crate::combined::{self, CombinedJob};
 use crate::mb::{MbCrypto, MbCryptoAuthKey, MbCryptoKey, MixedAuthKey, MixedKey, authenticate_singly, open_singly, seal_singly};
 use crate::provider::{AuthJob, Data, Icv, OpenJob, Provider, Scratch, SealJob};
 use crate::rust_crypto::{RustCrypto, RustCryptoAuthKey, RustCryptoKey};
@@ -194,6 +195,20 @@ impl Provider for Crypto {
         match self {
             Self::MbCrypto(provider) => provider.open_mixed(jobs, scratch),
             Self::AwsLc | Self::RustCrypto => open_singly(jobs, scratch),
+        }
+    }
+
+    fn seal_combined<M>(&self, jobs: &mut [CombinedJob<'_, Self::Key, M>]) -> bool {
+        match self {
+            Self::MbCrypto(provider) => provider.seal_combined_mixed(self, jobs),
+            Self::AwsLc | Self::RustCrypto => combined::seal_rest(self, jobs),
+        }
+    }
+
+    fn open_combined<M>(&self, jobs: &mut [CombinedJob<'_, Self::Key, M>], scratch: &mut Scratch) -> bool {
+        match self {
+            Self::MbCrypto(provider) => provider.open_combined_mixed(self, jobs, scratch),
+            Self::AwsLc | Self::RustCrypto => combined::open_rest(self, jobs, scratch),
         }
     }
 

@@ -29,7 +29,7 @@ use zeroize::Zeroize;
 use crate::aad::{NonceRegister, Register};
 use crate::algorithm::{Authentication, Encryption};
 use crate::iv;
-use crate::provider::{Data, OpenBatch, OpenJob, Provider, SealBatch, SealJob};
+use crate::provider::{Data, OpenJob, Provider, SealJob};
 use crate::suite::{KeyError, KeyParameters, Suite};
 use crate::trailer::{TRAILER_LENGTH, padding_for};
 
@@ -40,7 +40,7 @@ pub const ESP_HEADER_LENGTH: usize = 8;
 const COUNTER_IV_LENGTH: usize = 8;
 
 /// Bytes of ESP header and IV of a combined mode.
-const COMBINED_PREFIX: usize = ESP_HEADER_LENGTH + COUNTER_IV_LENGTH;
+pub(crate) const COMBINED_PREFIX: usize = ESP_HEADER_LENGTH + COUNTER_IV_LENGTH;
 
 /// What an ESP SA is made from.
 #[derive(Clone, Copy, Debug)]
@@ -175,20 +175,22 @@ pub struct EspSa<P: Provider> {
 /// How an SA makes nonces and what it authenticates.
 enum Kind<P: Provider> {
     /// A combined mode.
-    Combined(Counter<P>),
+    Combined(Counter<P::Key>),
     /// Null encryption with AES-GMAC.
-    Gmac(Counter<P>),
+    Gmac(Counter<P::Key>),
     /// A cipher, or none, with separate authentication, or none.
     Separate(Separate<P>),
 }
 
 /// Nonces from a salt and an IV that counts. What every packet needs stands before the key, which may be large.
 #[repr(C)]
-struct Counter<P: Provider> {
-    iv_mask: u64,
-    salt: iv::Salt,
-    icv_length: u8,
-    key: P::Key,
+pub(crate) struct Counter<K> {
+    pub(crate) iv_mask: u64,
+    pub(crate) salt: iv::Salt,
+    pub(crate) icv_length: u8,
+    /// Whether sequence numbers are extended.
+    pub(crate) extended: bool,
+    pub(crate) key: K,
 }
 
 /// IVs of CBC.
@@ -226,16 +228,16 @@ impl<P: Provider> EspSa<P> {
             KeyError::Degenerate { algorithm } => SaError::DegenerateKey { algorithm },
             error => SaError::Provider(error),
         })?;
-        let icv_length = icv_length as u8;
+        let (icv_length, extended) = (icv_length as u8, parameters.extended_sequence_numbers);
         let kind = match (encryption_salt, authentication_salt) {
-            (Some(salt), _) => Kind::Combined(Counter { iv_mask, salt, icv_length, key }),
-            (None, Some(salt)) => Kind::Gmac(Counter { iv_mask, salt, icv_length, key }),
+            (Some(salt), _) => Kind::Combined(Counter { iv_mask, salt, icv_length, extended, key }),
+            (None, Some(salt)) => Kind::Gmac(Counter { iv_mask, salt, icv_length, extended, key }),
             (None, None) => {
                 let ivs = (encryption != Encryption::Null).then(|| iv::CbcIvs::new(encryption_key));
                 Kind::Separate(Separate { key, iv_mask, ivs, icv_length })
             }
         };
-        Ok(Self { kind, suite, extended: parameters.extended_sequence_numbers })
+        Ok(Self { kind, suite, extended })
     }
 
     /// Encryption algorithm.
@@ -379,25 +381,10 @@ impl<P: Provider> EspSa<P> {
         Ok(OpenJob::new(key, nonce, aad.aad(), Data::InPlace(text), icv))
     }
 
-    /// Takes `esp`, an ESP packet from its header to the end of the ICV, apart, to make a job of it at once: for packets of which there are many, as
-    /// [`EspSa::seal_job`] and [`EspSa::open_job`] pass a whole job through memory.
-    ///
-    /// `None` if the SA has no combined mode, or the packet is shorter than any of the SA's; [`EspSa::shortest_combined`] tells before.
+    /// What packets are done with, if the SA has a combined mode.
     #[inline(always)]
-    pub fn split_combined<'a>(&'a self, esp: &'a mut [u8]) -> Option<CombinedEsp<'a, P>> {
-        let Kind::Combined(sa) = &self.kind else { return None };
-        let (prefix, rest) = esp.split_first_chunk_mut()?;
-        let (text, icv) = rest.split_at_mut_checked(rest.len().checked_sub(usize::from(sa.icv_length))?)?;
-        if text.len() < TRAILER_LENGTH { None } else { Some(CombinedEsp { sa, extended: self.extended, prefix, text, icv }) }
-    }
-
-    /// Bytes of the shortest ESP packet, if the SA has a combined mode.
-    #[inline]
-    pub const fn shortest_combined(&self) -> Option<usize> {
-        match &self.kind {
-            Kind::Combined(sa) => Some(COMBINED_PREFIX + TRAILER_LENGTH + sa.icv_length as usize),
-            _ => None,
-        }
+    pub(crate) const fn combined(&self) -> Option<&Counter<P::Key>> {
+        if let Kind::Combined(sa) = &self.kind { Some(sa) } else { None }
     }
 
     /// What [`EspSa::seal_job`] and [`EspSa::open_job`] do where encryption and authentication are two algorithms. Only for sealing is an IV written, and the
@@ -467,71 +454,6 @@ impl<P: Provider> EspSa<P> {
     }
 }
 
-/// An ESP packet under a combined mode, taken apart by [`EspSa::split_combined`].
-pub struct CombinedEsp<'a, P: Provider> {
-    sa: &'a Counter<P>,
-    extended: bool,
-    /// ESP header and IV.
-    prefix: &'a mut [u8; COMBINED_PREFIX],
-    text: &'a mut [u8],
-    icv: &'a mut [u8],
-}
-
-impl<'a, P: Provider> CombinedEsp<'a, P> {
-    /// Appends the job that seals the packet: what [`EspSa::seal_job`] makes. `high` is the high half of the sequence number, of which the header has the
-    /// low one; of no meaning without extended sequence numbers. `false`: the text does not end at a multiple of 4, or there is no room in `jobs`; nothing
-    /// has been written then.
-    #[inline(always)]
-    pub fn seal(self, high: u32, jobs: &mut SealBatch<'a, P::Key>) -> bool {
-        if !self.text.len().is_multiple_of(4) || jobs.is_full() {
-            return false;
-        }
-        let header = self.header();
-        let iv = iv::counter(self.sequence(high), self.sa.iv_mask);
-        if let Some(place) = self.prefix.last_chunk_mut() {
-            *place = iv;
-        }
-        let (nonce, aad) = (NonceRegister::salted(self.sa.salt, iv), Register::header(header, high, self.extended));
-        jobs.push(SealJob::new(&self.sa.key, nonce, aad.aad(), Data::InPlace(self.text), self.icv));
-        true
-    }
-
-    /// Appends the job that opens the packet: what [`EspSa::open_job`] makes; `high` as with [`CombinedEsp::seal`]. `false`: there is no room in `jobs`.
-    #[inline(always)]
-    pub fn open(self, high: u32, jobs: &mut OpenBatch<'a, P::Key>) -> bool {
-        if jobs.is_full() {
-            return false;
-        }
-        let iv = self.prefix.last_chunk().copied().unwrap_or_default();
-        let (nonce, aad) = (NonceRegister::salted(self.sa.salt, iv), Register::header(self.header(), high, self.extended));
-        jobs.push(OpenJob::new(&self.sa.key, nonce, aad.aad(), Data::InPlace(self.text), self.icv));
-        true
-    }
-
-    /// Low half of the sequence number.
-    #[inline(always)]
-    pub fn low(&self) -> u32 {
-        u64::from_be_bytes(self.header()) as u32
-    }
-
-    #[inline(always)]
-    fn header(&self) -> [u8; ESP_HEADER_LENGTH] {
-        self.prefix.first_chunk().copied().unwrap_or_default()
-    }
-
-    #[inline(always)]
-    fn sequence(&self, high: u32) -> u64 {
-        u64::from(self.low()) | if self.extended { u64::from(high) << 32 } else { 0 }
-    }
-}
-
-impl<P: Provider> fmt::Debug for CombinedEsp<'_, P> {
-    /// Lengths only: the bytes may be somebody's clear text.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CombinedEsp(text of {} bytes, ICV of {})", self.text.len(), self.icv.len())
-    }
-}
-
 /// Header, IV, text and ICV.
 type Split<'a> = (&'a mut [u8; ESP_HEADER_LENGTH], &'a mut [u8], &'a mut [u8], &'a mut [u8]);
 
@@ -572,7 +494,7 @@ struct Parts<'a> {
     icv: &'a mut [u8],
 }
 
-impl<P: Provider> Counter<P> {
+impl<K> Counter<K> {
     #[inline]
     fn split<'a>(&self, esp: &'a mut [u8]) -> Result<Parts<'a>, EspError> {
         let found = esp.len();
@@ -589,7 +511,7 @@ impl<P: Provider> Counter<P> {
     }
 }
 
-impl<P: Provider> Drop for Counter<P> {
+impl<K> Drop for Counter<K> {
     fn drop(&mut self) {
         // The key erases itself.
         self.salt.zeroize();

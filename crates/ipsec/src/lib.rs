@@ -102,7 +102,7 @@ mod aad;
 pub use aad::{Aad, Nonce};
 
 mod provider;
-pub use provider::{AuthBatch, AuthJob, BATCH, Data, Icv, OpenBatch, OpenJob, Provider, Scratch, SealBatch, SealJob, Verdict};
+pub use provider::{AuthBatch, AuthJob, BATCH, CombinedBatch, Data, Icv, OpenBatch, OpenJob, Provider, Scratch, SealBatch, SealJob, Verdict};
 
 mod encrypt_then_mac;
 
@@ -125,8 +125,11 @@ pub use crypto::{Crypto, CryptoAuthKey, CryptoKey, ProviderError};
 #[doc(hidden)]
 pub mod insecure;
 
+mod combined;
+pub use combined::CombinedJob;
+
 mod esp;
-pub use esp::{CombinedEsp, ESP_HEADER_LENGTH, EspError, EspParameters, EspSa, SaError};
+pub use esp::{ESP_HEADER_LENGTH, EspError, EspParameters, EspSa, SaError};
 
 mod ah;
 mod ah_mask;

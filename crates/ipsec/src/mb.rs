@@ -12,12 +12,13 @@ use core::hash::{Hash, Hasher};
 use std::sync::LazyLock;
 
 use arrayvec::ArrayVec;
-use mbcrypto::{Authenticate, Kernel, MacParts, Open, OpenParts, Path, Seal, SealParts, Text};
+use mbcrypto::{AadParts, Authenticate, Kernel, MacParts, Nonce as KernelNonce, Open, OpenParts, Path, Seal, SealParts, Text};
 use secret::ct_eq;
 
 use crate::aad::{Aad, Nonce};
 use crate::algorithm::{Authentication, Encryption};
 use crate::aws_lc::{AwsLcAuthKey, AwsLcKey};
+use crate::combined::{self, CombinedJob, CombinedParts};
 use crate::provider::{AuthJob, BATCH, Data, Icv, OpenJob, Provider, Scratch, SealJob, Verdict};
 use crate::suite::{KeyError, KeyParameters, check_auth_key};
 
@@ -61,8 +62,7 @@ impl MbCrypto {
         if self.path() == Path::Portable {
             return seal_singly(jobs);
         }
-        self.0.seal(jobs);
-        if jobs.iter().any(|job| job.verdict == Verdict::Pending) {
+        if !self.0.seal(jobs) && jobs.iter().any(|job| job.verdict == Verdict::Pending) {
             self.seal_rest(jobs);
         }
     }
@@ -89,14 +89,31 @@ impl MbCrypto {
         }
     }
 
+    /// [`Provider::seal_combined`], of keys that may be others': those go as jobs of any kind.
+    #[inline]
+    pub(crate) fn seal_combined_mixed<P: Provider, M>(self, provider: &P, jobs: &mut [CombinedJob<'_, P::Key, M>]) -> bool
+    where
+        P::Key: MixedKey,
+    {
+        self.path() != Path::Portable && self.0.seal(jobs) || combined::seal_rest(provider, jobs)
+    }
+
+    /// [`Provider::open_combined`], likewise.
+    #[inline]
+    pub(crate) fn open_combined_mixed<P: Provider, M>(self, provider: &P, jobs: &mut [CombinedJob<'_, P::Key, M>], scratch: &mut Scratch) -> bool
+    where
+        P::Key: MixedKey,
+    {
+        self.path() != Path::Portable && self.0.open(jobs) || combined::open_rest(provider, jobs, scratch)
+    }
+
     /// [`Provider::open`], of keys that may be others'.
     #[inline]
     pub(crate) fn open_mixed<K: MixedKey>(self, jobs: &mut [OpenJob<'_, K>], scratch: &mut Scratch) {
         if self.path() == Path::Portable {
             return open_singly(jobs, scratch);
         }
-        self.0.open(jobs);
-        if jobs.iter().any(|job| job.verdict == Verdict::Pending) {
+        if !self.0.open(jobs) && jobs.iter().any(|job| job.verdict == Verdict::Pending) {
             self.open_rest(jobs, scratch);
         }
     }
@@ -254,7 +271,7 @@ impl MixedKey for MbCryptoKey {
     fn seal(&self, nonce: &Nonce, aad: &Aad, data: &mut Data<'_>, tag: &mut [u8]) -> bool {
         match &self.0 {
             Kind::Gcm(kernel, key) | Kind::PortableGcm(kernel, key) => {
-                let mut job = [Single { key, nonce: nonce.first(), aad: aad.as_bytes(), data, tag, good: false }];
+                let mut job = [Single { key, nonce: nonce.for_kernel(), aad: aad.as_bytes(), data, tag, good: false }];
                 kernel.seal(&mut job);
                 job[0].good
             }
@@ -273,7 +290,7 @@ impl MixedKey for MbCryptoKey {
     fn open(&self, nonce: &Nonce, aad: &Aad, data: &mut Data<'_>, tag: &[u8], scratch: &mut Scratch) -> bool {
         match &self.0 {
             Kind::Gcm(kernel, key) | Kind::PortableGcm(kernel, key) => {
-                let mut job = [Single { key, nonce: nonce.first(), aad: aad.as_bytes(), data, tag, good: false }];
+                let mut job = [Single { key, nonce: nonce.for_kernel(), aad: aad.as_bytes(), data, tag, good: false }];
                 kernel.open(&mut job);
                 job[0].good
             }
@@ -290,7 +307,7 @@ impl MixedKey for MbCryptoKey {
 /// A job of its own; `T` is a tag to make, or one to check.
 struct Single<'a, 'd, T> {
     key: &'a mbcrypto::Key,
-    nonce: &'a [u8; 12],
+    nonce: KernelNonce,
     aad: &'a [u8],
     data: &'a mut Data<'d>,
     tag: T,
@@ -299,7 +316,7 @@ struct Single<'a, 'd, T> {
 
 impl Seal for Single<'_, '_, &mut [u8]> {
     fn parts(&mut self) -> Option<SealParts<'_>> {
-        Some(SealParts { key: self.key, nonce: self.nonce, aad: self.aad, text: self.data.text(), tag: self.tag })
+        Some(SealParts { key: self.key, nonce: self.nonce, aad: AadParts::Bytes(self.aad), text: self.data.text(), tag: self.tag })
     }
 
     fn conclude(&mut self, good: bool) {
@@ -309,7 +326,7 @@ impl Seal for Single<'_, '_, &mut [u8]> {
 
 impl Open for Single<'_, '_, &[u8]> {
     fn parts(&mut self) -> Option<OpenParts<'_>> {
-        Some(OpenParts { key: self.key, nonce: self.nonce, aad: self.aad, text: self.data.text(), tag: self.tag })
+        Some(OpenParts { key: self.key, nonce: self.nonce, aad: AadParts::Bytes(self.aad), text: self.data.text(), tag: self.tag })
     }
 
     fn conclude(&mut self, good: bool) {
@@ -377,7 +394,7 @@ impl<K: MixedKey> Seal for SealJob<'_, K> {
             self.verdict = Verdict::Pending;
             return None;
         };
-        Some(SealParts { key, nonce: self.nonce.first(), aad: self.aad.as_bytes(), text: self.data.text(), tag: self.tag })
+        Some(SealParts { key, nonce: self.nonce.for_kernel(), aad: AadParts::Bytes(self.aad.as_bytes()), text: self.data.text(), tag: self.tag })
     }
 
     #[inline(always)]
@@ -393,7 +410,39 @@ impl<K: MixedKey> Open for OpenJob<'_, K> {
             self.verdict = Verdict::Pending;
             return None;
         };
-        Some(OpenParts { key, nonce: self.nonce.first(), aad: self.aad.as_bytes(), text: self.data.text(), tag: self.tag })
+        Some(OpenParts { key, nonce: self.nonce.for_kernel(), aad: AadParts::Bytes(self.aad.as_bytes()), text: self.data.text(), tag: self.tag })
+    }
+
+    #[inline(always)]
+    fn conclude(&mut self, good: bool) {
+        self.verdict = Verdict::from_success(good);
+    }
+}
+
+impl<K: MixedKey, M> Seal for CombinedJob<'_, K, M> {
+    #[inline(always)]
+    fn parts(&mut self) -> Option<SealParts<'_>> {
+        // Whatever an earlier call has left.
+        self.verdict = Verdict::Pending;
+        let CombinedParts { key, salt, header, iv, high, text, icv } = self.seal_parts()?;
+        let (nonce, aad) = (KernelNonce::salted(salt, iv), AadParts::Esp { header, high });
+        Some(SealParts { key: key.gcm()?, nonce, aad, text: Text::InPlace(text), tag: icv })
+    }
+
+    #[inline(always)]
+    fn conclude(&mut self, good: bool) {
+        self.verdict = Verdict::from_success(good);
+    }
+}
+
+impl<K: MixedKey, M> Open for CombinedJob<'_, K, M> {
+    #[inline(always)]
+    fn parts(&mut self) -> Option<OpenParts<'_>> {
+        // Whatever an earlier call has left.
+        self.verdict = Verdict::Pending;
+        let CombinedParts { key, salt, header, iv, high, text, icv } = self.open_parts()?;
+        let (nonce, aad) = (KernelNonce::salted(salt, iv), AadParts::Esp { header, high });
+        Some(OpenParts { key: key.gcm()?, nonce, aad, text: Text::InPlace(text), tag: icv })
     }
 
     #[inline(always)]
@@ -489,6 +538,14 @@ impl Provider for MbCrypto {
 
     fn open(&self, jobs: &mut [OpenJob<'_, Self::Key>], scratch: &mut Scratch) {
         self.open_mixed(jobs, scratch);
+    }
+
+    fn seal_combined<M>(&self, jobs: &mut [CombinedJob<'_, Self::Key, M>]) -> bool {
+        self.seal_combined_mixed(self, jobs)
+    }
+
+    fn open_combined<M>(&self, jobs: &mut [CombinedJob<'_, Self::Key, M>], scratch: &mut Scratch) -> bool {
+        self.open_combined_mixed(self, jobs, scratch)
     }
 
     fn authenticate(&self, jobs: &mut [AuthJob<'_, Self::AuthKey>]) {

@@ -10,6 +10,7 @@ use arrayvec::ArrayVec;
 
 use crate::aad::{Aad, Nonce};
 use crate::algorithm::Authentication;
+use crate::combined::{self, CombinedJob};
 use crate::suite::{KeyError, KeyParameters};
 
 /// Packets that one call to a provider usually carries; callers work in chunks of it.
@@ -20,6 +21,9 @@ pub type SealBatch<'a, K> = ArrayVec<SealJob<'a, K>, BATCH>;
 
 /// Jobs of one call to [`Provider::open`], on the stack.
 pub type OpenBatch<'a, K> = ArrayVec<OpenJob<'a, K>, BATCH>;
+
+/// Jobs of one call to [`Provider::seal_combined`] or [`Provider::open_combined`], on the stack.
+pub type CombinedBatch<'a, K, M> = ArrayVec<CombinedJob<'a, K, M>, BATCH>;
 
 /// Jobs of one call to [`Provider::authenticate`], on the stack.
 pub type AuthBatch<'a, K> = ArrayVec<AuthJob<'a, K>, BATCH>;
@@ -64,6 +68,19 @@ pub trait Provider: Send + Sync + 'static {
     /// depends on what was encrypted. Under a key without authentication everything whose length fits the cipher's block is
     /// `Good`. `scratch` is the calling lane's; once it has grown to the largest packet nothing is allocated.
     fn open(&self, jobs: &mut [OpenJob<'_, Self::Key>], scratch: &mut Scratch);
+
+    /// [`Provider::seal`] of packets under combined modes, which most packets are: jobs of few words. Writes their IVs, too. Returns whether all verdicts
+    /// are `Good`.
+    ///
+    /// A provider that works on batches takes them as they are; what is given here makes jobs of the general form of those that are `Pending`.
+    fn seal_combined<M>(&self, jobs: &mut [CombinedJob<'_, Self::Key, M>]) -> bool {
+        combined::seal_rest(self, jobs)
+    }
+
+    /// [`Provider::open`], likewise.
+    fn open_combined<M>(&self, jobs: &mut [CombinedJob<'_, Self::Key, M>], scratch: &mut Scratch) -> bool {
+        combined::open_rest(self, jobs, scratch)
+    }
 
     /// Computes the ICV of each job, cut to the algorithm's length. No job can fail.
     fn authenticate(&self, jobs: &mut [AuthJob<'_, Self::AuthKey>]);

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use mbcrypto::{Kernel, Key, Open, OpenParts, Path, Seal, SealParts, Text};
+use mbcrypto::{AadParts, Kernel, Key, Nonce as PacketNonce, Open, OpenParts, Path, Seal, SealParts, Text};
 
 const ROUNDS: usize = 15;
 const LENGTHS: [usize; 5] = [64, 256, 576, 1420, 9000];
@@ -24,7 +24,7 @@ struct Job<'a> {
 impl Seal for Job<'_> {
     #[inline(always)]
     fn parts(&mut self) -> Option<SealParts<'_>> {
-        Some(SealParts { key: self.key, nonce: &self.nonce, aad: &self.aad, text: Text::InPlace(self.dst), tag: self.tag })
+        Some(SealParts { key: self.key, nonce: PacketNonce::new(&self.nonce), aad: AadParts::Bytes(&self.aad), text: Text::InPlace(self.dst), tag: self.tag })
     }
 
     #[inline(always)]
@@ -38,7 +38,7 @@ impl Open for Job<'_> {
     fn parts(&mut self) -> Option<OpenParts<'_>> {
         // From source to destination, so that every round finds something authentic.
         let text = Text::Copy { src: self.src, dst: self.dst };
-        Some(OpenParts { key: self.key, nonce: &self.nonce, aad: &self.aad, text, tag: self.tag })
+        Some(OpenParts { key: self.key, nonce: PacketNonce::new(&self.nonce), aad: AadParts::Bytes(&self.aad), text, tag: self.tag })
     }
 
     #[inline(always)]

@@ -4,9 +4,9 @@ use arrayvec::ArrayVec;
 use zeroize::Zeroize;
 
 use crate::gmac::Message;
-use crate::job::{Authenticate, MacParts, Open, OpenParts, Seal, SealParts, Text};
+use crate::job::{AadParts, Authenticate, MacParts, Open, OpenParts, Seal, SealParts, Text};
 use crate::key::Key;
-use crate::packet::{Batch, Block, Columns, PACKETS, Packet, Tags};
+use crate::packet::{Batch, Block, Chunk, Columns, PACKETS, Packet, Tags};
 
 /// One way to do the work. Its methods are functions of their own, not copied into every caller's crate.
 pub(crate) trait Backend: Copy {
@@ -32,12 +32,13 @@ struct Odd {
     refused: u32,
 }
 
-pub(crate) fn seal<B: Backend, J: Seal>(backend: B, jobs: &mut [J]) {
+/// Returns whether every job had parts and was good.
+pub(crate) fn seal<B: Backend, J: Seal>(backend: B, jobs: &mut [J]) -> bool {
+    let mut whole = true;
     let mut columns = Columns::new();
     let mut tags = Tags::ZERO;
     for jobs in jobs.chunks_mut(PACKETS) {
-        let mut packets = ArrayVec::<_, PACKETS>::new();
-        let mut places = ArrayVec::<_, PACKETS>::new();
+        let mut packets = Chunk::new();
         let mut odd = Odd::default();
         columns.long_aads = 0;
         for (i, job) in jobs.iter_mut().enumerate() {
@@ -47,9 +48,8 @@ pub(crate) fn seal<B: Backend, J: Seal>(backend: B, jobs: &mut [J]) {
             };
             match possible::<B>(key, aad, text, tag.len()) {
                 Ok(packet) => {
-                    columns.set(packets.len(), nonce, &packet);
-                    packets.push(packet);
-                    places.push(tag);
+                    columns.set(packets.len(), nonce, aad, &packet);
+                    packets.push(packet, tag);
                 }
                 Err(mut text) => {
                     odd.refused |= 1 << i;
@@ -58,26 +58,28 @@ pub(crate) fn seal<B: Backend, J: Seal>(backend: B, jobs: &mut [J]) {
                 }
             }
         }
-        backend.seal(&mut Batch { packets: &mut packets, columns: &columns }, &mut tags);
+        let (packets, places) = packets.parts();
+        backend.seal(&mut Batch { packets, columns: &columns }, &mut tags);
         for (place, tag) in places.iter_mut().zip(&tags.0) {
             put(place, tag);
         }
-        drop((packets, places));
         if odd.skipped | odd.refused == 0 {
             for job in jobs {
                 job.conclude(true);
             }
         } else {
+            whole = false;
             for (i, job) in jobs.iter_mut().enumerate().filter(|(i, _)| odd.skipped >> i & 1 == 0) {
                 job.conclude(odd.refused >> i & 1 == 0);
             }
         }
     }
+    whole
 }
 
 /// A packet for the kernel; or the text, if it cannot be done.
 #[inline(always)]
-fn possible<'a, B: Backend>(key: &'a Key, aad: &'a [u8], text: Text<'a>, tag_length: usize) -> Result<Packet<'a, B::Schedule>, Text<'a>> {
+fn possible<'a, B: Backend>(key: &'a Key, aad: AadParts<'a>, text: Text<'a>, tag_length: usize) -> Result<Packet<'a, B::Schedule>, Text<'a>> {
     match B::schedule(key) {
         Some((schedule, icv_length)) if tag_length == icv_length => Packet::new(schedule, aad, text),
         _ => Err(text),
@@ -98,12 +100,13 @@ fn put(place: &mut [u8], tag: &Block) {
     }
 }
 
-pub(crate) fn open<B: Backend, J: Open>(backend: B, jobs: &mut [J]) {
+/// Returns whether every job had parts and was good.
+pub(crate) fn open<B: Backend, J: Open>(backend: B, jobs: &mut [J]) -> bool {
+    let mut whole = true;
     let mut columns = Columns::new();
     let mut tags = Tags::ZERO;
     for jobs in jobs.chunks_mut(PACKETS) {
-        let mut packets = ArrayVec::<_, PACKETS>::new();
-        let mut expected = ArrayVec::<_, PACKETS>::new();
+        let mut packets = Chunk::new();
         let mut odd = Odd::default();
         columns.long_aads = 0;
         for (i, job) in jobs.iter_mut().enumerate() {
@@ -113,9 +116,8 @@ pub(crate) fn open<B: Backend, J: Open>(backend: B, jobs: &mut [J]) {
             };
             match possible::<B>(key, aad, text, tag.len()) {
                 Ok(packet) => {
-                    columns.set(packets.len(), nonce, &packet);
-                    packets.push(packet);
-                    expected.push(tag);
+                    columns.set(packets.len(), nonce, aad, &packet);
+                    packets.push(packet, tag);
                 }
                 Err(text) => {
                     odd.refused |= 1 << i;
@@ -123,13 +125,14 @@ pub(crate) fn open<B: Backend, J: Open>(backend: B, jobs: &mut [J]) {
                 }
             }
         }
-        let bad = verify(backend, &mut Batch { packets: &mut packets, columns: &columns }, &expected, &mut tags);
-        drop((packets, expected));
+        let (packets, expected) = packets.parts();
+        let bad = verify(backend, &mut Batch { packets, columns: &columns }, expected, &mut tags);
         if odd.skipped | odd.refused | bad == 0 {
             for job in jobs {
                 job.conclude(true);
             }
         } else {
+            whole = false;
             let mut packet = 0;
             for (i, job) in jobs.iter_mut().enumerate().filter(|(i, _)| odd.skipped >> i & 1 == 0) {
                 let possible = odd.refused >> i & 1 == 0;
@@ -138,6 +141,7 @@ pub(crate) fn open<B: Backend, J: Open>(backend: B, jobs: &mut [J]) {
             }
         }
     }
+    whole
 }
 
 /// Opens packets; a bit for each that is not authentic. Of these the plaintext is taken back.

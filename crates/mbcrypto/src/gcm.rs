@@ -274,7 +274,7 @@ fn aad<S: Simd>(s: S, columns: &Columns, first: usize, members: &[Packet<'_, Sch
     if columns.long_aads >> first & ((1 << S::LANES) - 1) != 0 {
         let mut blocks = Lanes([[0; 16]; 4]);
         for (block, packet) in blocks.0.iter_mut().zip(members) {
-            if let Some((head, [_, ..])) = packet.aad().split_first_chunk() {
+            if let Some(head) = packet.aad_head {
                 *block = *head;
             }
         }

@@ -56,15 +56,48 @@ impl fmt::Debug for Text<'_> {
     }
 }
 
+/// Nonce of a packet, in registers: jobs that make it when they are asked need no place for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Nonce(pub(crate) u128);
+
+impl Nonce {
+    /// A nonce of 12 bytes.
+    #[inline(always)]
+    pub const fn new(bytes: &[u8; 12]) -> Self {
+        let (Some(head), Some(tail)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<4>()) else { unreachable!() };
+        Self(u64::from_le_bytes(*head) as u128 | (u32::from_le_bytes(*tail) as u128) << 64)
+    }
+
+    /// Salt, then IV (RFC 4106 section 4).
+    #[inline(always)]
+    pub const fn salted(salt: [u8; 4], iv: [u8; 8]) -> Self {
+        Self(u32::from_le_bytes(salt) as u128 | (u64::from_le_bytes(iv) as u128) << 32)
+    }
+}
+
+/// Additional data of a packet: authenticated, not encrypted.
+#[derive(Clone, Copy, Debug)]
+pub enum AadParts<'a> {
+    /// At most [`crate::MAX_AAD`] bytes.
+    Bytes(&'a [u8]),
+    /// What ESP has (RFC 4106 section 5): SPI and the low half of the sequence number, as in `header`, and between them the `high` half of an extended one.
+    Esp {
+        /// As it stands in the packet.
+        header: [u8; 8],
+        /// `None`: the number is not extended.
+        high: Option<u32>,
+    },
+}
+
 /// A packet to encrypt and authenticate.
 #[derive(Debug)]
 pub struct SealParts<'a> {
     /// Key; says the length of the ICV.
     pub key: &'a Key,
     /// Nonce, never used twice under one key.
-    pub nonce: &'a [u8; 12],
-    /// Authenticated, not encrypted: at most [`crate::MAX_AAD`] bytes.
-    pub aad: &'a [u8],
+    pub nonce: Nonce,
+    /// Authenticated, not encrypted.
+    pub aad: AadParts<'a>,
     /// Plaintext in, ciphertext out.
     pub text: Text<'a>,
     /// Place for the ICV, as long as the key's ICV.
@@ -77,9 +110,9 @@ pub struct OpenParts<'a> {
     /// Key; says the length of the ICV.
     pub key: &'a Key,
     /// Nonce, as the packet has it.
-    pub nonce: &'a [u8; 12],
-    /// Authenticated, not encrypted: at most [`crate::MAX_AAD`] bytes.
-    pub aad: &'a [u8],
+    pub nonce: Nonce,
+    /// Authenticated, not encrypted.
+    pub aad: AadParts<'a>,
     /// Ciphertext in, plaintext out.
     pub text: Text<'a>,
     /// The packet's ICV; another length than the key's is not authentic.

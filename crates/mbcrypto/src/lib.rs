@@ -10,7 +10,7 @@
 //! | AES-GMAC (RFC 4543) | the same keys and nonces, data of any length in any number of parts, 16 bytes of tag |
 //!
 //! ```
-//! use mbcrypto::{Kernel, Key, Seal, SealParts, Text};
+//! use mbcrypto::{AadParts, Kernel, Key, Nonce, Seal, SealParts, Text};
 //!
 //! struct Job<'a> {
 //!     key: &'a Key,
@@ -24,7 +24,7 @@
 //! impl Seal for Job<'_> {
 //!     fn parts(&mut self) -> Option<SealParts<'_>> {
 //!         let text = Text::InPlace(&mut self.text);
-//!         Some(SealParts { key: self.key, nonce: &self.nonce, aad: &self.aad, text, tag: &mut self.tag })
+//!         Some(SealParts { key: self.key, nonce: Nonce::new(&self.nonce), aad: AadParts::Bytes(&self.aad), text, tag: &mut self.tag })
 //!     }
 //!
 //!     fn conclude(&mut self, good: bool) {
@@ -82,7 +82,7 @@ mod x86;
 
 use core::fmt;
 
-pub use job::{Authenticate, MacParts, Open, OpenParts, Seal, SealParts, Text};
+pub use job::{AadParts, Authenticate, MacParts, Nonce, Open, OpenParts, Seal, SealParts, Text};
 pub use key::{Key, KeyError};
 
 use portable::Portable;
@@ -214,18 +214,22 @@ impl Kernel {
     /// A job is good unless it is impossible: the tag is not as long as the key's ICV, source and destination differ in length, the AAD
     /// is longer than [`MAX_AAD`], the text longer than 2^36 - 32 bytes (NIST SP 800-38D section 5.2.1.1), or the key is for another kernel. The output and the
     /// tag of such a job are zeroed, so that not even a caller who forgets to look sends clear text.
+    ///
+    /// Returns whether every job had parts and was good: as nearly always, and then nobody has to look at each.
     #[inline]
-    pub fn seal<J: Seal>(self, jobs: &mut [J]) {
-        with_backend!(self.0, |backend| batch::seal(backend, jobs));
+    pub fn seal<J: Seal>(self, jobs: &mut [J]) -> bool {
+        with_backend!(self.0, |backend| batch::seal(backend, jobs))
     }
 
     /// Verifies and decrypts; concludes every job that has parts.
     ///
     /// A job is good if it is authentic: then the plaintext is where it belongs. Otherwise, or if it is impossible as in [`Kernel::seal`],
     /// a text in place is as it was, and the destination of a copy is zero. The tag is compared in constant time.
+    ///
+    /// Returns whether every job had parts and was good.
     #[inline]
-    pub fn open<J: Open>(self, jobs: &mut [J]) {
-        with_backend!(self.0, |backend| batch::open(backend, jobs));
+    pub fn open<J: Open>(self, jobs: &mut [J]) -> bool {
+        with_backend!(self.0, |backend| batch::open(backend, jobs))
     }
 
     /// Makes GMAC's tags; concludes every job that has parts. Comparing a tag, in constant time, is the caller's.

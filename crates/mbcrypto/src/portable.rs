@@ -127,19 +127,21 @@ impl Backend for Portable {
     }
 
     fn seal(self, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
-        for ((packet, nonce), tag) in batch.packets.iter_mut().zip(&batch.columns.nonces.0).zip(&mut tags.0) {
-            let (schedule, nonce, aad) = (packet.schedule, *nonce, packet.aad());
+        for (i, ((packet, nonce), tag)) in batch.packets.iter_mut().zip(&batch.columns.nonces.0).zip(&mut tags.0).enumerate() {
+            let (schedule, nonce) = (packet.schedule, *nonce);
+            let aad = [packet.aad_head.map_or(&[][..], |head| head), batch.columns.aad(i)];
             let text = packet.copy_in();
             schedule.crypt(&nonce, text);
-            *tag = schedule.tag(nonce, &schedule.hash(&[aad], text));
+            *tag = schedule.tag(nonce, &schedule.hash(&aad, text));
         }
     }
 
     fn open(self, batch: &mut Batch<'_, '_, Schedule>, tags: &mut Tags) {
-        for ((packet, nonce), tag) in batch.packets.iter_mut().zip(&batch.columns.nonces.0).zip(&mut tags.0) {
-            let (schedule, nonce, aad) = (packet.schedule, *nonce, packet.aad());
+        for (i, ((packet, nonce), tag)) in batch.packets.iter_mut().zip(&batch.columns.nonces.0).zip(&mut tags.0).enumerate() {
+            let (schedule, nonce) = (packet.schedule, *nonce);
+            let aad = [packet.aad_head.map_or(&[][..], |head| head), batch.columns.aad(i)];
             let text = packet.copy_in();
-            *tag = schedule.tag(nonce, &schedule.hash(&[aad], text));
+            *tag = schedule.tag(nonce, &schedule.hash(&aad, text));
             schedule.crypt(&nonce, text);
         }
     }

@@ -7,7 +7,7 @@ use aes_gcm::aead::KeyInit;
 use aes_gcm::aead::consts::{U12, U16};
 use aes_gcm::{Aes128Gcm, Aes256Gcm, AesGcm, aead::AeadInOut, aead::inout::InOutBuf};
 use aws_lc_rs::aead::{AES_128_GCM, AES_192_GCM, AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use mbcrypto::{Authenticate, Kernel, Key, MacParts, Open, OpenParts, Path, Seal, SealParts, Text};
+use mbcrypto::{AadParts, Authenticate, Kernel, Key, MacParts, Nonce as PacketNonce, Open, OpenParts, Path, Seal, SealParts, Text};
 
 /// Bytes around a text that nobody may touch.
 pub const GUARD: usize = 64;
@@ -79,14 +79,25 @@ impl<'a> Job<'a> {
         assert!(around.into_iter().all(|&byte| byte == 0xa5), "something was written beside {} bytes of text", self.length);
     }
 
-    fn place(&mut self) -> (Text<'_>, &Key, &[u8; 12], &[u8], &mut Vec<u8>) {
+    fn place(&mut self) -> (Text<'_>, &Key, PacketNonce, AadParts<'_>, &mut Vec<u8>) {
         let begin = GUARD + self.shift;
         let dst = &mut self.buffer[begin..begin + self.length];
         let text = match &self.source {
             Some(src) => Text::Copy { src, dst },
             None => Text::InPlace(dst),
         };
-        (text, self.key, &self.nonce, &self.aad, &mut self.tag)
+        // Every other packet hands over by value what it can.
+        let [a, b, c, d, iv @ ..] = self.nonce;
+        let salted = PacketNonce::salted([a, b, c, d], iv);
+        let (nonce, aad) = match *self.aad {
+            [s0, s1, s2, s3, n0, n1, n2, n3] if self.length % 2 == 1 => (salted, AadParts::Esp { header: [s0, s1, s2, s3, n0, n1, n2, n3], high: None }),
+            [s0, s1, s2, s3, h0, h1, h2, h3, n0, n1, n2, n3] if self.length % 2 == 1 => {
+                let aad = AadParts::Esp { header: [s0, s1, s2, s3, n0, n1, n2, n3], high: Some(u32::from_be_bytes([h0, h1, h2, h3])) };
+                (salted, aad)
+            }
+            _ => (PacketNonce::new(&self.nonce), AadParts::Bytes(&self.aad)),
+        };
+        (text, self.key, nonce, aad, &mut self.tag)
     }
 }
 

@@ -85,6 +85,11 @@ impl<'a> Row<'a> {
         Self { numbers, highest: numbers.reference.load(Ordering::Relaxed) }
     }
 
+    /// Reads again what lanes share: it may have been written since the row ended.
+    pub(super) fn begin(&mut self) {
+        *self = Self::new(self.numbers);
+    }
+
     /// The number of the next packet. It counts as sent when the row is [ended](Self::end).
     #[inline]
     pub(super) fn next(&mut self, low: u32) -> u64 {

@@ -15,6 +15,15 @@ pub(super) struct Opening<'a, 't, 'l, P: Provider> {
     pub(super) oob: &'l mut OutOfBand,
 }
 
+/// What is still to be done with a concluded packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Packet {
+    /// It stays as it is.
+    Left,
+    /// It was opened, and is to be made again what it was before.
+    Restored,
+}
+
 impl<'a, P: Provider> Receiver<'a, P> {
     /// Opens the ESP packets that `tasks` name among `lists`. What they came to goes to `after`.
     pub(super) fn open(&self, tasks: &[Task<'a, P>], lists: &mut [NetBufferList], scratch: &mut Scratch, after: &mut After<'a, P>) {
@@ -53,27 +62,31 @@ impl<'a, P: Provider> Receiver<'a, P> {
         }
         self.provider.open(jobs, scratch);
         for (job, opening) in jobs.iter_mut().zip(openings.drain(..)) {
-            self.conclude_esp(job, opening, after);
+            let Data::InPlace(text) = &job.data else { continue };
+            if self.conclude_esp(job.verdict.is_good(), text, opening, after) == Packet::Restored {
+                self.restore(job);
+            }
         }
         jobs.clear();
     }
 
+    /// Concludes a packet: whether it is authentic, and then what it carries, its text, in clear.
     #[inline]
-    pub(super) fn conclude_esp(&self, job: &mut OpenJob<'_, P::Key>, opening: Opening<'a, '_, '_, P>, after: &mut After<'a, P>) {
+    pub(super) fn conclude_esp(&self, authentic: bool, text: &[u8], opening: Opening<'a, '_, '_, P>, after: &mut After<'a, P>) -> Packet {
         let Opening { task, sequence, oob } = opening;
-        if !job.verdict.is_good() {
+        if !authentic {
             fail(task, None, End::Forged, oob, after);
-            return;
+            return Packet::Left;
         }
-        let Data::InPlace(text) = &job.data else { return };
         match judge(text) {
             Ok((payload, trailer, tunnel)) => {
                 report_trailer(oob, trailer.next_header, trailer.pad_length);
                 self.conclude(task, sequence, &Carried { payload, tunnel }, oob, after);
+                Packet::Left
             }
             Err(status) => {
                 fail(task, Some(sequence), End::Failed(status), oob, after);
-                self.restore(job);
+                Packet::Restored
             }
         }
     }

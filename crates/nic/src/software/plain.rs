@@ -21,15 +21,19 @@ const FRAGMENT: u16 = 0x3fff;
 /// Where the ESP of a plain frame is, in one word, so that it stays in a register. Offsets are in bytes from the start of the frame.
 ///
 /// ```text
-/// bits 0-7: where the ESP header begins   8: IPv6   16-31: destination port of the datagram; 0: it is in none   32-51: where the IP packet ends
+/// bits 0-7: where the ESP header begins   8: IPv6   9-15: the frame's number, once it has one   16-31: destination port of the datagram; 0: it is in none   32-51: where the IP packet ends
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Plain(NonZeroU64);
 
 impl Plain {
     const IPV6: u64 = 1 << 8;
+    const NUMBER: u32 = 9;
     const PORT: u32 = 16;
     const END: u32 = 32;
+
+    /// Where ESP begins in frames that have nothing but ESP in IPv4 in Ethernet.
+    pub(super) const USUAL_AT: usize = ETHERNET_HEADER_LEN + V4;
 
     #[inline(always)]
     const fn new(at: usize, end: usize, port: u16, ipv6: bool) -> Option<Self> {
@@ -80,7 +84,22 @@ impl Plain {
         if !usual || end < USUAL || end > frame.len() || spi == [0; 4] {
             return None;
         }
-        Some((Self::new(ETHERNET_HEADER_LEN + V4, end, 0, false)?, addresses, spi))
+        Some((Self::new(Self::USUAL_AT, end, 0, false)?, addresses, spi))
+    }
+
+    /// Whether a frame is nothing but ESP of that SPI, as it stands in packets, in IPv4 in Ethernet, and as long as its IP packet: what [`Plain::read`] would
+    /// tell by [`Plain::USUAL_AT`].
+    #[inline(always)]
+    pub(super) fn is_usual(frame: &[u8], spi: [u8; 4]) -> bool {
+        let Some(headers) = frame.first_chunk::<USUAL>() else { return false };
+        let word = |at: usize| headers.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u64::from_be_bytes(*word));
+        // As in `read_usual`, and total length and SPI.
+        let (first, second) = (word(12), word(20));
+        let length = usize::from((first >> 16) as u16);
+        first >> 40 == 0x08_00_45
+            && second & 0x3fff_00ff_0000_0000 == 0x0000_0032_0000_0000
+            && length + ETHERNET_HEADER_LEN == frame.len()
+            && headers.get(Self::USUAL_AT..).and_then(|esp| esp.first_chunk()) == Some(&spi)
     }
 
     #[inline(never)]
@@ -141,6 +160,17 @@ impl Plain {
         }
         let ipv6 = header == V6;
         Self::new(ip + Self::esp_offset(ipv6, port != 0), ip + length, port, ipv6)
+    }
+
+    /// With a number, less than 128.
+    #[inline(always)]
+    pub(super) fn numbered(self, number: usize) -> Self {
+        Self(self.0 | (number as u64 & 0x7f) << Self::NUMBER)
+    }
+
+    /// The number that it was given.
+    pub(super) const fn number(self) -> u32 {
+        (self.0.get() >> Self::NUMBER) as u32 & 0x7f
     }
 
     /// Where the ESP header begins.

@@ -4,14 +4,14 @@
 //! order of packets is kept, and what is inside of a tunnel is worked on when the run's own headers are done, as in the general way.
 
 use arrayvec::ArrayVec;
-use ipsec::{BATCH, Data, EspSa, OpenBatch, OpenJob, Provider, Trailer};
+use ipsec::{BATCH, CombinedBatch, CombinedJob, EspSa, Provider, Trailer};
 use ndis::{NetBufferList, Operation, OutOfBand};
 use packet::IpProtocol;
 use sa_table::{Key, prefetch};
 
 use super::journal::After;
 use super::lookup::Hit;
-use super::open::{Opening, judge};
+use super::open::{Opening, Packet, judge};
 use super::plain::{Flow, Plain};
 use super::portion::Position;
 use super::receive::{Class, Left, Memory, Receiver, Task, report_good, report_trailer};
@@ -39,11 +39,19 @@ struct Opened<'a, 'l, P: Provider> {
     sa: &'a Sa<P>,
     oob: &'l mut OutOfBand,
     sequence: u64,
-    /// Where in the frame its ESP begins.
-    at: u32,
-    /// Its place in the run.
-    index: u8,
-    udp: bool,
+    /// Its number is its place in the run.
+    plain: Plain,
+}
+
+// A chunk is at most as long as numbers go.
+const _: () = assert!(BATCH <= 128);
+
+/// The bundle of packets that came last, as long as none of them changes it: the next ones need not tell it anything.
+struct Calm<'a, P: Provider> {
+    sa: Option<&'a Sa<P>>,
+    tunnel: bool,
+    /// Numbers up to here.
+    last: u64,
 }
 
 /// The highest extended number that was good, of the bundle that packets were under last.
@@ -66,6 +74,17 @@ impl<'a, P: Provider> Highest<'a, P> {
         if let Some(sa) = self.sa {
             sa.follow(Operation::Esp, self.sequence);
         }
+    }
+}
+
+impl<'a, P: Provider> Calm<'a, P> {
+    /// Notes a packet that was good, as [`Sa::passed`].
+    #[inline(never)]
+    fn note(&mut self, sa: &'a Sa<P>, sequence: u64, tunnel: bool) -> bool {
+        let ask = sa.passed(Operation::Esp, sequence, tunnel);
+        let last = sa.calm_until(Operation::Esp);
+        *self = Self { sa: last.map(|_| sa), tunnel, last: last.unwrap_or(0) };
+        ask
     }
 }
 
@@ -132,8 +151,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
 
     #[inline]
     fn open_plain(&self, lists: &mut [NetBufferList], memory: &mut Memory, left: &mut Left, after: &mut After<'a, P>) -> usize {
-        let mut jobs = OpenBatch::<'_, P::Key>::new();
-        let mut opened = ArrayVec::<Opened<'a, '_, P>, BATCH>::new();
+        let mut jobs = CombinedBatch::<'_, P::Key, Opened<'a, '_, P>>::new();
         let ip = Plain::ip_offset(self.medium) as u16;
         let mut flow = Flow::NONE;
         let mut found: Found<'a, P> = Err(Not::Plain);
@@ -171,24 +189,26 @@ impl<'a, P: Provider> Receiver<'a, P> {
                     continue;
                 }
             };
+            let Some(packet) = frame.get_mut(plain.at()..plain.end()) else { break };
+            let (mut sequence, mut high) = (packet.first_chunk().map_or(0, |header| u64::from_be_bytes(*header)) & 0xffff_ffff, 0);
+            if sa.esp_extended() {
+                // What high half the next packets have is known when the first one was verified.
+                if sa.is_unverified(Operation::Esp) {
+                    break;
+                }
+                sequence = sa.inbound_sequence(Operation::Esp, sequence as u32);
+                high = (sequence >> 32) as u32;
+            }
             // Too short ones are odd.
-            let Some(packet) = frame.get_mut(plain.at()..plain.end()).and_then(|packet| esp.split_combined(packet)) else { break };
-            // What high half the next packets have is known when the first one was verified.
-            if sa.is_unverified(Operation::Esp) {
-                break;
-            }
-            let sequence = sa.inbound_sequence(Operation::Esp, packet.low());
-            if !packet.open((sequence >> 32) as u32, &mut jobs) {
-                break;
-            }
+            let Some(job) = esp.combined_open_job(packet, high, Opened { sa, oob, sequence, plain: plain.numbered(count) }) else { break };
+            jobs.push(job);
             *l3_offset = ip;
-            opened.push(Opened { sa, oob, sequence, at: plain.at() as u32, index: count as u8, udp: plain.is_in_udp() });
             count += 1;
         }
         if !jobs.is_empty() {
-            self.provider.open(&mut jobs, &mut memory.scratch);
+            self.provider.open_combined(&mut jobs, &mut memory.scratch);
         }
-        self.conclude_plain(&mut jobs, &mut opened, after);
+        self.conclude_plain(&mut jobs, after);
         count
     }
 
@@ -211,22 +231,24 @@ impl<'a, P: Provider> Receiver<'a, P> {
     }
 
     /// Concludes the packets of a run in their order.
-    fn conclude_plain(&self, jobs: &mut OpenBatch<'_, P::Key>, opened: &mut [Opened<'a, '_, P>], after: &mut After<'a, P>) {
+    fn conclude_plain(&self, jobs: &mut [CombinedJob<'_, P::Key, Opened<'a, '_, P>>], after: &mut After<'a, P>) {
         let mut highest = Highest { sa: None, sequence: 0 };
-        for (job, opened) in jobs.iter_mut().zip(opened) {
+        let mut calm = Calm { sa: None, tunnel: false, last: 0 };
+        for job in jobs {
             if job.verdict.is_good()
                 && !after.journal.is_open()
-                && let Data::InPlace(text) = &job.data
-                && let Some((trailer, tunnel)) = self.judge_usual(text)
+                && let Some((trailer, tunnel)) = self.judge_usual(job.text())
             {
-                let Opened { sa, sequence, .. } = *opened;
+                let Opened { sa, sequence, .. } = job.mark;
                 if sa.esp_extended() {
                     highest.note(sa, sequence);
                 }
-                report_trailer(opened.oob, trailer.next_header, trailer.pad_length);
-                report_good(opened.oob, sa.passed(Operation::Esp, sequence, tunnel));
+                report_trailer(job.mark.oob, trailer.next_header, trailer.pad_length);
+                let same = calm.sa.is_some_and(|calm| core::ptr::eq(calm, sa)) && calm.tunnel == tunnel && sequence <= calm.last;
+                report_good(job.mark.oob, !same && calm.note(sa, sequence, tunnel));
             } else {
-                self.conclude_odd(job, opened, after);
+                self.conclude_odd(job, after);
+                calm.sa = None;
             }
         }
         highest.end();
@@ -256,19 +278,23 @@ impl<'a, P: Provider> Receiver<'a, P> {
 
     /// Concludes a packet as the general way does.
     #[inline(never)]
-    fn conclude_odd(&self, job: &mut OpenJob<'_, P::Key>, opened: &mut Opened<'a, '_, P>, after: &mut After<'a, P>) {
-        let Opened { sa, at, index, udp, .. } = *opened;
-        let length = sa.esp_alone().map_or(0, EspSa::prefix_length) + job.data.len() + job.tag.len();
+    fn conclude_odd(&self, job: &mut CombinedJob<'_, P::Key, Opened<'a, '_, P>>, after: &mut After<'a, P>) {
+        let authentic = job.verdict.is_good();
+        let (text, &mut Opened { sa, ref mut oob, sequence, plain }) = job.text_and_mark();
         let task = Task {
             sa,
-            index: u32::from(index),
-            ip: Plain::ip_offset(self.medium) as u32,
-            at,
-            end: at + length as u32,
+            index: plain.number(),
+            ip: plain.ip() as u32,
+            at: plain.at() as u32,
+            end: plain.end() as u32,
             operation: Operation::Esp,
             position: Position::Outer,
-            udp,
+            udp: plain.is_in_udp(),
         };
-        self.conclude_esp(job, Opening { task: &task, sequence: opened.sequence, oob: opened.oob }, after);
+        if self.conclude_esp(authentic, text, Opening { task: &task, sequence, oob }, after) == Packet::Restored
+            && let Some(job) = job.undo()
+        {
+            self.provider.seal(&mut [job]);
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 use ipsec::{EspSa, Provider, TRAILER_LENGTH};
 use ndis::{HeaderTransmit, NetBufferList, Operation};
+use packet::Medium;
 use sa_table::Handle;
 
 use super::numbers::Row;
@@ -20,8 +21,10 @@ struct Bundle<'a, P: Provider> {
     ip: usize,
     /// Where in frames ESP begins: tells IP version and encapsulation.
     at: usize,
-    /// That from the start of the IP header, in units of 4 bytes.
-    esp_header_offset: u8,
+    /// Whether frames are nothing but ESP in IPv4 in Ethernet.
+    usual: bool,
+    /// Header slot of lists, but for the trailer's two bytes.
+    header_bits: u32,
     /// Bytes of the shortest ESP packet.
     shortest: usize,
     icv_length: usize,
@@ -70,51 +73,51 @@ impl<'a, P: Provider> Run<'a, P> {
         }
         let bundle = self.bundle.as_mut()?;
         let frame = list.buffer.as_slice();
-        let plain = Plain::read(sender.medium, frame)?;
-        let packet = frame.get(plain.at()..)?;
-        let header = packet.first_chunk::<8>()?;
-        if usize::from(list.l3_offset) != bundle.ip
-            || plain.at() != bundle.at
-            || plain.end() != frame.len()
-            || header.first_chunk() != Some(&bundle.spi)
-            || packet.len() < bundle.shortest
-        {
+        if usize::from(list.l3_offset) != bundle.ip || !(bundle.usual && Plain::is_usual(frame, bundle.spi) || bundle.is_like(sender.medium, frame)) {
+            return None;
+        }
+        let packet = frame.get(bundle.at..)?;
+        let carried = packet.len().checked_sub(bundle.shortest)?;
+        if !(carried + TRAILER_LENGTH).is_multiple_of(4) {
             return None;
         }
         // Payload, padding and trailer end where the ICV begins.
-        let &[pad_length, next_header] = packet.get(..packet.len() - bundle.icv_length)?.last_chunk()?;
-        let expected = HeaderTransmit { next_header, pad_length, ah_header_offset: 0, esp_header_offset: bundle.esp_header_offset };
-        let carried = packet.len() - bundle.shortest;
-        if oob.header_bits() != expected.to_bits() || usize::from(pad_length) > carried {
-            return None;
-        }
-        if !(carried + TRAILER_LENGTH).is_multiple_of(4) {
+        let trailer = packet.get(..packet.len() - bundle.icv_length)?.last_chunk()?;
+        let trailer = u16::from_be_bytes(*trailer);
+        if oob.header_bits() != bundle.header_bits | u32::from(trailer) || usize::from(trailer >> 8) > carried {
             return None;
         }
         let high = match &mut bundle.row {
             None => 0,
-            Some(row) => (row.next(u64::from_be_bytes(*header) as u32) >> 32) as u32,
+            Some(row) => (row.next(u64::from_be_bytes(*packet.first_chunk()?) as u32) >> 32) as u32,
         };
-        Some(Sealing { esp: bundle.esp, at: plain.at(), high })
+        Some(Sealing { esp: bundle.esp, at: bundle.at, high })
     }
 
     /// Lists that name another bundle follow.
     #[inline(never)]
     fn change(&mut self, sender: &Sender<'a, P>, bits: u64) {
-        self.end();
-        self.bits = bits;
+        self.pause();
+        *self = Self { bits, bundle: None };
         if sender.plain {
             self.bundle = Handle::from_bits(bits).and_then(|handle| Bundle::new(sender.bundle(handle).ok()?, Plain::ip_offset(sender.medium)));
         }
     }
 
-    /// A list follows that goes the general way, or none.
+    /// A list follows that goes the general way, or none: what has been sent under the bundle counts from here on.
     #[inline]
-    pub(super) fn end(&mut self) {
+    pub(super) fn pause(&self) {
         if let Some(Bundle { row: Some(row), .. }) = &self.bundle {
             row.end();
         }
-        *self = Self::new();
+    }
+
+    /// After lists that went the general way, perhaps under the same bundle.
+    #[inline]
+    pub(super) fn resume(&mut self) {
+        if let Some(Bundle { row: Some(row), .. }) = &mut self.bundle {
+            row.begin();
+        }
     }
 }
 
@@ -123,15 +126,25 @@ impl<'a, P: Provider> Bundle<'a, P> {
     fn new(sa: &'a Sa<P>, ip: usize) -> Option<Self> {
         let esp = sa.esp_alone()?;
         let esp_offset = Plain::esp_offset(sa.ipv6, sa.in_udp(Position::Outer));
+        let header = HeaderTransmit { esp_header_offset: (esp_offset / 4) as u8, ..HeaderTransmit::default() };
         Some(Self {
             esp,
             spi: sa.spi(Operation::Esp).to_be_bytes(),
             ip,
             at: ip + esp_offset,
-            esp_header_offset: (esp_offset / 4) as u8,
+            usual: ip != 0 && ip + esp_offset == Plain::USUAL_AT,
+            header_bits: header.to_bits(),
             shortest: esp.shortest_combined()?,
             icv_length: esp.icv_length(),
             row: sa.esp_extended().then(|| sa.send_in_a_row()),
+        })
+    }
+
+    /// Whether a frame is plain, and of this SPI, IP version and encapsulation.
+    #[inline(never)]
+    fn is_like(&self, medium: Medium, frame: &[u8]) -> bool {
+        Plain::read(medium, frame).is_some_and(|plain| {
+            plain.at() == self.at && plain.end() == frame.len() && frame.get(plain.at()..).and_then(|esp| esp.first_chunk()) == Some(&self.spi)
         })
     }
 }

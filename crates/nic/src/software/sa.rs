@@ -246,6 +246,17 @@ impl<P: Provider> Sa<P> {
         ask
     }
 
+    /// The highest number up to which packets that are good, and were carried as the last one, change nothing that [`Sa::passed`] would tell or note; `None`:
+    /// every packet may.
+    pub(super) fn calm_until(&self, operation: Operation) -> Option<u64> {
+        let last = if self.extended(operation) { u64::MAX } else { u64::from(u32::MAX) };
+        match self.delete.load(Ordering::Relaxed) {
+            KEEP => Some(last - NEAR_END),
+            ASKED => Some(last),
+            _ => None,
+        }
+    }
+
     /// Whether a packet that was not verified shall ask for the SA's deletion. That does not count as asked: a transport may pay no heed to it.
     #[inline]
     pub(super) fn wants_delete(&self) -> bool {

@@ -5,7 +5,7 @@
 use core::ops::Range;
 
 use arrayvec::ArrayVec;
-use ipsec::{BATCH, Provider, SealBatch};
+use ipsec::{BATCH, CombinedBatch, Provider, SealBatch};
 use ndis::{NblBatch, NetBufferList, Operation, OutOfBand, Status};
 use packet::{EspPacket, Frame, FrameBatch, Medium};
 use sa_table::{Guard, Handle};
@@ -74,6 +74,16 @@ pub(super) struct Staged<'a, P: Provider> {
     pub(super) layers: Layers<'a, P>,
 }
 
+/// What lists of a chunk come to that are not plain.
+struct General<'s, 'a, 'l, P: Provider> {
+    jobs: SealBatch<'l, P::Key>,
+    /// Places in the batch of the lists that the jobs are of.
+    owners: ArrayVec<usize, BATCH>,
+    staged: &'s mut ArrayVec<Staged<'a, P>, BATCH>,
+    /// Whether all have one buffer, and none has failed.
+    whole: bool,
+}
+
 impl<'a, P: Provider> Sender<'a, P> {
     /// Sends all of `batch`, and leaves it empty.
     pub(super) fn send(&self, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch, memory: &mut Memory) {
@@ -129,10 +139,9 @@ impl<'a, P: Provider> Sender<'a, P> {
 
     /// Checks every list of a chunk, and seals those that need ESP alone; the others go to `staged`.
     fn seal_esp(&self, chunk: &mut [NetBufferList], base: usize, memory: &mut Memory, staged: &mut ArrayVec<Staged<'a, P>, BATCH>) -> bool {
-        let mut jobs = SealBatch::<'_, P::Key>::new();
-        let mut owners = ArrayVec::<usize, BATCH>::new();
+        let mut plain = CombinedBatch::<'_, P::Key, u16>::new();
+        let mut general = General { jobs: SealBatch::new(), owners: ArrayVec::new(), staged, whole: true };
         let mut run = Run::new();
-        let mut whole = true;
         let mut fetched = !self.plain;
         let mut lists = chunk.iter_mut();
         let mut next = 0;
@@ -146,69 +155,79 @@ impl<'a, P: Provider> Sender<'a, P> {
             }
             if let Some(plain_send::Sealing { esp, at, high }) = run.check(self, list) {
                 list.status = Status::SUCCESS;
-                let packet = list.buffer.as_mut_slice().get_mut(at..).and_then(|packet| esp.split_combined(packet));
-                if packet.is_some_and(|packet| packet.seal(high, &mut jobs)) {
-                    owners.push(base + index);
-                } else {
-                    memory.unsealed.push(base + index);
-                }
-                if jobs.is_full() {
-                    self.run(&mut jobs, &mut owners, &mut memory.unsealed);
+                let packet = list.buffer.as_mut_slice().get_mut(at..);
+                match packet.and_then(|packet| esp.combined_seal_job(packet, high, index as u16)) {
+                    Some(job) => plain.push(job),
+                    None => memory.unsealed.push(base + index),
                 }
                 continue;
             }
-            run.end();
-            whole &= list.more.is_empty();
-            let (sa, esp) = match self.check(list) {
-                Ok(Sealing::Esp(sa, esp)) => (sa, esp),
-                Ok(Sealing::AsItStands) => {
-                    list.status = Status::SUCCESS;
-                    continue;
-                }
-                Ok(Sealing::Staged(sa)) => {
-                    list.status = match self.check_staged(list, sa, index, &mut memory.masked) {
-                        Ok(item) => {
-                            staged.push(item);
-                            Status::SUCCESS
-                        }
-                        Err(failure) => {
-                            whole = false;
-                            self.counters.failed(failure)
-                        }
-                    };
-                    continue;
-                }
-                Err(failure) => {
-                    whole = false;
-                    list.status = self.counters.failed(failure);
-                    continue;
-                }
-            };
-            list.status = Status::SUCCESS;
-            let (header, l3_offset) = (list.oob.header_transmit(), usize::from(list.l3_offset));
-            let mut esp = Some(esp);
-            for buffer in list.buffers_mut() {
-                // All buffers were checked; those after the first are looked at again for where their ESP is.
-                let range = esp.take().map_or_else(|| check_esp_frame(self, sa, header, l3_offset, buffer.as_slice()), Ok);
-                let job = range.ok().and_then(|range| buffer.as_mut_slice().get_mut(range)).and_then(|esp| {
-                    let low = EspPacket::new(&*esp).ok()?.sequence();
-                    sa.transforms.esp()?.seal_job(esp, sa.outbound_sequence(Operation::Esp, low)).ok()
-                });
-                match job {
-                    Some(job) => {
-                        jobs.push(job);
-                        owners.push(base + index);
+            run.pause();
+            self.seal_general(list, (index, base), memory, &mut general);
+            run.resume();
+        }
+        run.pause();
+        if !plain.is_empty() && !self.provider.seal_combined(&mut plain) {
+            memory.unsealed.extend(plain.iter().filter(|job| !job.verdict.is_good()).map(|job| base + usize::from(job.mark)));
+        }
+        self.run(&mut general.jobs, &mut general.owners, &mut memory.unsealed);
+        general.whole
+    }
+
+    /// Checks a list of any kind, and seals it, or has it sealed with those after it; `index`: its place in the chunk, `base`: the chunk's in the batch.
+    #[inline(never)]
+    fn seal_general<'l>(&self, list: &'l mut NetBufferList, (index, base): (usize, usize), memory: &mut Memory, general: &mut General<'_, 'a, 'l, P>)
+    where
+        'a: 'l,
+    {
+        let General { jobs, owners, staged, whole } = general;
+        *whole &= list.more.is_empty();
+        let (sa, esp) = match self.check(list) {
+            Ok(Sealing::Esp(sa, esp)) => (sa, esp),
+            Ok(Sealing::AsItStands) => {
+                list.status = Status::SUCCESS;
+                return;
+            }
+            Ok(Sealing::Staged(sa)) => {
+                list.status = match self.check_staged(list, sa, index, &mut memory.masked) {
+                    Ok(item) => {
+                        staged.push(item);
+                        Status::SUCCESS
                     }
-                    None => memory.unsealed.push(base + index),
+                    Err(failure) => {
+                        *whole = false;
+                        self.counters.failed(failure)
+                    }
+                };
+                return;
+            }
+            Err(failure) => {
+                *whole = false;
+                list.status = self.counters.failed(failure);
+                return;
+            }
+        };
+        list.status = Status::SUCCESS;
+        let (header, l3_offset) = (list.oob.header_transmit(), usize::from(list.l3_offset));
+        let mut esp = Some(esp);
+        for buffer in list.buffers_mut() {
+            // All buffers were checked; those after the first are looked at again for where their ESP is.
+            let range = esp.take().map_or_else(|| check_esp_frame(self, sa, header, l3_offset, buffer.as_slice()), Ok);
+            let job = range.ok().and_then(|range| buffer.as_mut_slice().get_mut(range)).and_then(|esp| {
+                let low = EspPacket::new(&*esp).ok()?.sequence();
+                sa.transforms.esp()?.seal_job(esp, sa.outbound_sequence(Operation::Esp, low)).ok()
+            });
+            match job {
+                Some(job) => {
+                    jobs.push(job);
+                    owners.push(base + index);
                 }
-                if jobs.is_full() {
-                    self.run(&mut jobs, &mut owners, &mut memory.unsealed);
-                }
+                None => memory.unsealed.push(base + index),
+            }
+            if jobs.is_full() {
+                self.run(jobs, owners, &mut memory.unsealed);
             }
         }
-        run.end();
-        self.run(&mut jobs, &mut owners, &mut memory.unsealed);
-        whole
     }
 
     /// Seals jobs, and notes the lists of those that failed.

@@ -1,6 +1,6 @@
 //! Jobs whose memory is the caller's, so that nothing is allocated or moved between preparation and measurement.
 
-use mbcrypto::{Authenticate, Key, MacParts, Open, OpenParts, Seal, SealParts, Text};
+use mbcrypto::{AadParts, Authenticate, Key, MacParts, Nonce, Open, OpenParts, Seal, SealParts, Text};
 
 /// A packet to seal or to open, and how it went.
 pub struct Job<'a> {
@@ -31,7 +31,7 @@ impl Job<'_> {
 
 impl Seal for Job<'_> {
     fn parts(&mut self) -> Option<SealParts<'_>> {
-        Some(SealParts { key: self.key, nonce: &self.nonce, aad: self.aad, text: Self::place(self.text, self.source), tag: self.tag })
+        Some(SealParts { key: self.key, nonce: Nonce::new(&self.nonce), aad: AadParts::Bytes(self.aad), text: Self::place(self.text, self.source), tag: self.tag })
     }
 
     fn conclude(&mut self, good: bool) {
@@ -41,7 +41,7 @@ impl Seal for Job<'_> {
 
 impl Open for Job<'_> {
     fn parts(&mut self) -> Option<OpenParts<'_>> {
-        Some(OpenParts { key: self.key, nonce: &self.nonce, aad: self.aad, text: Self::place(self.text, self.source), tag: self.tag })
+        Some(OpenParts { key: self.key, nonce: Nonce::new(&self.nonce), aad: AadParts::Bytes(self.aad), text: Self::place(self.text, self.source), tag: self.tag })
     }
 
     fn conclude(&mut self, good: bool) {
