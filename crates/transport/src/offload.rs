@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use ipsec::Provider;
 use ndis::{
-    BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, IpsecOffloadV2,
-    NotCovered, Offload, OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
+    BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, IpsecOffloadV2, NotCovered, Offload,
+    OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
 };
 use packet::{ETHERNET_HEADER_LEN, IpVersion, Medium, ParsedIp};
 use sa_table::{Handle, SaTable};
@@ -396,7 +396,7 @@ impl<P: Provider> OffloadManager<P> {
     }
 
     /// A request that the NIC had pended is answered.
-    pub(crate) fn complete(&mut self, status: Status, request: DirectOidRequest) {
+    pub(crate) fn complete(&mut self, status: Status, request: &DirectOidRequest) {
         match self.requests.remove(&request.id) {
             Some(Request::Add(sas)) => self.answered(sas, status, &request.body),
             Some(Request::Update(sa, operation, high)) => self.updated(sa, operation, high, status),

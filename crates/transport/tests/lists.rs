@@ -12,7 +12,7 @@ const ON: OffloadReason = OffloadReason::Offloaded;
 
 /// A host with so many SAs of which its NIC has none yet, because offload is switched off.
 fn switched_off(version: NdisVersion, capacity: u32, sas: u32) -> (Host, Vec<Handle>) {
-    let mut host = Host::new(&Setup { version, capacity, ..Setup::default() });
+    let mut host = Host::new(&Setup { capacity, version, ..Setup::default() });
     host.nic.set_config(|config| config.ipsec_v2 = ndis::IpsecOffloadV2::default());
     host.service();
     let sas = (0..sas).map(|number| host.add(&Sa::tunnel(OUT).spi(0x1001 + number))).collect();

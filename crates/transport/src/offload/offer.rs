@@ -32,7 +32,9 @@ impl<P: Provider> OffloadManager<P> {
     fn ask(&mut self) {
         let offers = core::mem::take(&mut self.offers);
         let (Some(binding), Some(parameters)) = (self.binding.clone(), &self.parameters) else {
-            offers.into_iter().for_each(|sa| self.withdraw(sa, OffloadReason::NoAdapter));
+            for sa in offers {
+                self.withdraw(sa, OffloadReason::NoAdapter);
+            }
             return;
         };
         let uses_ex = parameters.version.uses_add_sa_ex();
