@@ -48,7 +48,9 @@ fn shared(version: NdisVersion, capacity: u32, quotas: &[Option<u32>]) -> Shared
     let clients: Vec<Client> = quotas.iter().map(client).collect();
     assert_eq!(clients[0].upper.binding().set_encapsulation(OffloadEncapsulation { ipv4: ON, ipv6: ON }), Status::SUCCESS);
     stack.pump();
-    clients.iter().for_each(|client| drop(client.upper.told()));
+    for client in &clients {
+        client.upper.told();
+    }
     Shared { stack, driver, clients, pool: BufferPool::new() }
 }
 
