@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ipsec::Crypto;
 use ndis::{
-    AdapterState, Datapath, Filter, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, Offload, Registry, Stack, StackError, StatusIndication,
+    AdapterState, Datapath, Filter, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, Offload, Protocol, Registry, Stack, StackError,
+    StatusIndication,
 };
 use nic::{DeletePolicy, NicCounters, NicDriver, NicParameters, SoftwareEngine};
 use packet::{BufferPool, FrameBatch, Medium, Time};
@@ -148,6 +149,8 @@ pub struct HostControl {
     stack: Stack,
     nic: Arc<NicDriver<SoftwareEngine>>,
     transport: Transport,
+    /// The transport as the stack knows it: whose SAs its lanes use.
+    protocol: Arc<dyn Protocol>,
     operator: Operator,
     /// When lifetimes and the NIC's places were last looked at, in nanoseconds.
     ticked: AtomicU64,
@@ -183,9 +186,10 @@ impl HostControl {
         }
         let operator = Operator::new();
         stack.bind(Arc::new(operator.clone()), ADAPTER)?;
-        stack.bind(Arc::new(transport.clone()), ADAPTER)?;
+        let protocol: Arc<dyn Protocol> = Arc::new(transport.clone());
+        stack.bind(Arc::clone(&protocol), ADAPTER)?;
         stack.pump();
-        Ok(Self { stack, nic, transport, operator, ticked: AtomicU64::new(0) })
+        Ok(Self { stack, nic, transport, protocol, operator, ticked: AtomicU64::new(0) })
     }
 
     /// Says that several lanes will send under the same SAs: each of their callers then puts frames on the wire by [`HostLane::transmit`].
@@ -198,7 +202,7 @@ impl HostControl {
 
     /// Opens the way to the adapter alone.
     pub(crate) fn open_datapath(&self) -> Result<Datapath, HostError> {
-        Ok(self.stack.open_datapath(ADAPTER)?)
+        Ok(self.stack.open_datapath_of(&self.protocol, ADAPTER)?)
     }
 
     /// Opens a lane: what one worker needs to send and receive.

@@ -1,62 +1,19 @@
 //! The software NIC in a real stack: what protocols above it are told and get, through restart, reset and removal.
 
 mod common;
+#[path = "common/upper.rs"]
+mod upper;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use common::{ON, Sa, Shape};
 use ndis::{
-    AddSaEntry, BindParameters, Binding, CryptoStatus, Datapath, DirectAnswer, DirectOid, DirectOidRequest, Direction, IpsecOffloadV2, IpsecSetting, Keyword,
-    LaneContext, MemoryRegistry, NblBatch, NetBufferList, OffloadEncapsulation, OffloadHandle, OffloadParameters, Protocol, Stack, Status, StatusIndication,
+    CryptoStatus, Datapath, DirectAnswer, DirectOid, Direction, IpsecOffloadV2, IpsecSetting, Keyword, LaneContext, MemoryRegistry, NblBatch, NetBufferList,
+    OffloadEncapsulation, OffloadParameters, Stack, Status, StatusIndication,
 };
 use nic::{NicDriver, NicParameters, SoftwareEngine};
 use packet::{Buffer, BufferPool, Frame, FrameBatch, Medium, Time};
-
-#[derive(Default)]
-struct Upper {
-    binding: Mutex<Option<(Binding, BindParameters)>>,
-    told: Mutex<Vec<StatusIndication>>,
-    completed: Mutex<Vec<(Status, DirectOidRequest)>>,
-}
-
-impl Protocol for Upper {
-    fn bind(&self, parameters: BindParameters, binding: Binding) {
-        *self.binding.lock().unwrap() = Some((binding, parameters));
-    }
-
-    fn unbind(&self) {
-        *self.binding.lock().unwrap() = None;
-    }
-
-    fn status(&self, indication: StatusIndication) {
-        self.told.lock().unwrap().push(indication);
-    }
-
-    fn direct_oid_complete(&self, status: Status, request: DirectOidRequest) {
-        self.completed.lock().unwrap().push((status, request));
-    }
-}
-
-impl Upper {
-    fn binding(&self) -> Binding {
-        self.binding.lock().unwrap().as_ref().unwrap().0.clone()
-    }
-
-    fn reported(&self) -> IpsecOffloadV2 {
-        self.binding.lock().unwrap().as_ref().unwrap().1.default_offload_configuration.ipsec_v2
-    }
-
-    fn told(&self) -> Vec<StatusIndication> {
-        std::mem::take(&mut self.told.lock().unwrap())
-    }
-
-    fn add(&self, sa: &Sa, direction: Direction) -> OffloadHandle {
-        match self.binding().direct_oid_request(DirectOid::AddSaEx(Box::new(AddSaEntry::new(sa.bundle(direction))))) {
-            DirectAnswer::Done(Status::SUCCESS, DirectOid::AddSaEx(entry)) => entry.handle.unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
-}
+use upper::Upper;
 
 struct Host {
     stack: Stack,

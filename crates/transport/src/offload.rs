@@ -1,5 +1,7 @@
 //! The offload manager: which SAs the NIC has, asks it for more, takes them back, and knows the one reason why an SA is not there (OV2-TRANS-2).
 
+mod offer;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +9,8 @@ use std::sync::Arc;
 
 use ipsec::Provider;
 use ndis::{
-    AddSaEntry, BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, IpsecOffloadV2,
-    NotCovered, Offload, OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
+    BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, IpsecOffloadV2, NotCovered, Offload,
+    OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
 };
 use packet::{ETHERNET_HEADER_LEN, IpVersion, Medium, ParsedIp};
 use sa_table::{Handle, SaTable};
@@ -54,7 +56,7 @@ struct Record {
 }
 
 enum Request {
-    Add(Handle),
+    Add(Vec<Handle>),
     Update(Handle, Operation, u32),
     Delete(Handle),
 }
@@ -151,6 +153,8 @@ pub(crate) struct OffloadManager<P: Provider> {
     waiting: BTreeSet<u64>,
     /// SAs that get the next free places, because others were evicted for them.
     promised: VecDeque<Handle>,
+    /// SAs that have a place, and are asked for next.
+    offers: Vec<Handle>,
     requests: HashMap<RequestId, Request>,
     counts: OffloadCounts,
 }
@@ -172,6 +176,7 @@ impl<P: Provider> OffloadManager<P> {
             full: false,
             waiting: BTreeSet::new(),
             promised: VecDeque::new(),
+            offers: Vec::new(),
             requests: HashMap::new(),
             counts: OffloadCounts::default(),
         }
@@ -213,6 +218,7 @@ impl<P: Provider> OffloadManager<P> {
         self.binding = Some(binding);
         self.forgive();
         self.reconsider();
+        self.settle();
     }
 
     /// The adapter is gone, and with it all that it had (OV2-SA-9).
@@ -233,6 +239,7 @@ impl<P: Provider> OffloadManager<P> {
         }
         self.forgive();
         self.reconsider();
+        self.settle();
     }
 
     /// The adapter resets: its table is empty (OV2-OID-2).
@@ -249,6 +256,7 @@ impl<P: Provider> OffloadManager<P> {
         self.resetting = false;
         self.forgive();
         self.reconsider();
+        self.settle();
     }
 
     /// An SA was added to the transport.
@@ -259,12 +267,13 @@ impl<P: Provider> OffloadManager<P> {
         self.records.insert(self.next, record);
         self.next += 1;
         self.consider(sa);
+        self.settle();
     }
 
     /// Another bundle has this tunnel for its own: what type of UDP-ESP the tunnel is may have changed, and then the NIC gets it anew.
     pub(crate) fn surrounded(&mut self, tunnel: Handle) {
         self.retype(tunnel);
-        self.fill();
+        self.settle();
     }
 
     /// Notes that two SAs are the two directions of one connection.
@@ -284,7 +293,7 @@ impl<P: Provider> OffloadManager<P> {
         }
         self.take_back(sa, OffloadReason::NoAdapter);
         self.forget_if_gone(sa);
-        self.fill();
+        self.settle();
     }
 
     /// The NIC asked to delete the SA that a packet came over: inbound first, then its outbound counterpart (OV2-SA-8).
@@ -296,13 +305,13 @@ impl<P: Provider> OffloadManager<P> {
             }
             self.take_back(sa, OffloadReason::DeletedByNic);
         }
-        self.fill();
+        self.settle();
     }
 
     /// An SA's life is over: the NIC need not hold it.
     pub(crate) fn expired(&mut self, sa: Handle) {
         self.take_back(sa, OffloadReason::Expired);
-        self.fill();
+        self.settle();
     }
 
     /// Tells the NIC the high half of the sequence numbers of one of an SA's associations, if it has changed (OV2-TRANS-5).
@@ -335,7 +344,7 @@ impl<P: Provider> OffloadManager<P> {
     pub(crate) fn renew(&mut self, sa: Handle) {
         if self.record(sa).is_some_and(|record| matches!(record.state, State::Present(_))) {
             self.take_back(sa, OffloadReason::Pending);
-            self.fill();
+            self.settle();
         } else {
             // Said of what is gone: what comes in its place begins anew in any case.
             let _ = self.sad.with(sa, |sa| sa.associations().for_each(|association| association.nic.renewed()));
@@ -357,7 +366,7 @@ impl<P: Provider> OffloadManager<P> {
     /// since the last call. Not more often than every few seconds: each move costs two requests.
     pub(crate) fn rebalance(&mut self, most: usize) {
         self.full = false;
-        self.fill();
+        self.settle();
         if self.waiting.is_empty() {
             return;
         }
@@ -383,23 +392,21 @@ impl<P: Provider> OffloadManager<P> {
             self.counts.evicted += 1;
             self.take_back(victim, OffloadReason::Capacity);
         }
-        self.fill();
+        self.settle();
     }
 
     /// A request that the NIC had pended is answered.
-    pub(crate) fn complete(&mut self, status: Status, request: DirectOidRequest) {
+    pub(crate) fn complete(&mut self, status: Status, request: &DirectOidRequest) {
         match self.requests.remove(&request.id) {
-            Some(Request::Add(sa)) => self.added(sa, status, request.body),
+            Some(Request::Add(sas)) => self.answered(sas, status, &request.body),
             Some(Request::Update(sa, operation, high)) => self.updated(sa, operation, high, status),
             Some(Request::Delete(sa)) => self.deleted(sa),
             // Of before a reset. What was added all the same must not stay behind.
             None => {
-                if let Some(handle) = added_handle(&request.body).filter(|_| status.is_success()) {
-                    self.delete_unknown(handle);
-                }
+                self.delete_unknown(&offer::added_handles(status, &request.body));
             }
         }
-        self.fill();
+        self.settle();
     }
 
     fn record(&self, sa: Handle) -> Option<&Record> {
@@ -445,6 +452,7 @@ impl<P: Provider> OffloadManager<P> {
         }
         self.requests.clear();
         self.promised.clear();
+        self.offers.clear();
         self.full = false;
     }
 
@@ -464,9 +472,9 @@ impl<P: Provider> OffloadManager<P> {
     }
 
     /// Has the NIC delete what no SA stands for any more.
-    fn delete_unknown(&mut self, handle: OffloadHandle) {
-        if let Some(binding) = &self.binding {
-            let _ = binding.direct_oid_request(DirectOid::DeleteSa(vec![handle.to_bits()]));
+    fn delete_unknown(&mut self, handles: &[OffloadHandle]) {
+        if let Some(binding) = self.binding.as_ref().filter(|_| !handles.is_empty()) {
+            let _ = binding.direct_oid_request(DirectOid::DeleteSa(handles.iter().map(|handle| handle.to_bits()).collect()));
         }
     }
 
@@ -586,72 +594,9 @@ impl<P: Provider> OffloadManager<P> {
                 OffloadReason::Pending
             }
             Ok(()) if self.is_full() => OffloadReason::Capacity,
-            Ok(()) => return self.request_add(sa),
+            Ok(()) => return self.offer(sa),
         };
         self.set_reason(sa, reason);
-    }
-
-    fn request_add(&mut self, sa: Handle) {
-        let (Some(binding), Some(parameters)) = (self.binding.clone(), &self.parameters) else { return };
-        let uses_ex = parameters.version.uses_add_sa_ex();
-        let bundle = self.sad.with(sa, |sa| {
-            let high = sa.begin();
-            let udp_esp = sa.udp_esp(&self.config.ipsec_v2);
-            (udp_esp, sa.bundle(udp_esp, high))
-        });
-        let Ok((udp_esp, bundle)) = bundle else { return };
-        if let Some(record) = self.record_mut(sa) {
-            record.udp_esp = udp_esp;
-        }
-        let entry = AddSaEntry::new(bundle);
-        let body = if uses_ex { DirectOid::AddSaEx(Box::new(entry)) } else { DirectOid::AddSa(vec![entry]) };
-        self.set_state(sa, State::Adding { wanted: true });
-        self.set_reason(sa, OffloadReason::Pending);
-        // Noted before it is issued: another thread may deliver the completion before this call has returned, and then waits for the control mutex.
-        let id = binding.reserve_request_id();
-        self.requests.insert(id, Request::Add(sa));
-        if let DirectAnswer::Done(status, body) = binding.direct_oid_request_as(id, body) {
-            self.requests.remove(&id);
-            self.added(sa, status, body);
-        }
-    }
-
-    fn added(&mut self, sa: Handle, status: Status, body: DirectOid) {
-        let handle = added_handle(&body).filter(|_| status.is_success());
-        drop(body);
-        let Some(&Record { state: State::Adding { wanted }, removed, reason, .. }) = self.record(sa) else { return };
-        let wanted = wanted && !removed;
-        match handle {
-            Some(handle) if wanted => {
-                self.set_state(sa, State::Present(handle));
-                self.set_reason(sa, OffloadReason::Offloaded);
-                let _ = self.sad.with(sa, |sa| sa.set_offload_handle(Some(handle)));
-                self.counts.added += 1;
-                self.retype(sa);
-            }
-            Some(handle) => {
-                self.counts.added += 1;
-                self.set_state(sa, State::Present(handle));
-                self.take_back(sa, reason);
-            }
-            None => {
-                self.counts.refused += 1;
-                self.set_state(sa, State::Absent);
-                if wanted {
-                    let reason = match status {
-                        // No place left after all, or the adapter is in the middle of something: asked again when that is over.
-                        Status::RESOURCES => OffloadReason::Capacity,
-                        Status::NOT_ACCEPTED | Status::REQUEST_ABORTED => OffloadReason::Resetting,
-                        // It says that it has it, and does not say what it calls it.
-                        status if status.is_success() => OffloadReason::Refused(Status::FAILURE),
-                        status => OffloadReason::Refused(status),
-                    };
-                    self.full |= matches!(reason, OffloadReason::Capacity | OffloadReason::Resetting);
-                    self.set_reason(sa, reason);
-                }
-                self.forget_if_gone(sa);
-            }
-        }
     }
 
     /// Lets the data path use the NIC for `sa` no more, and has the NIC delete it. Does nothing for what the NIC does not have.
@@ -717,14 +662,6 @@ fn nests<P: Provider>(config: &IpsecOffloadV2, sa: &Sa<P>) -> Result<(), NotCove
         return Err(NotCovered { field: CapabilityField::TransportTunnelCombined, asked, supported });
     }
     Ok(())
-}
-
-fn added_handle(body: &DirectOid) -> Option<OffloadHandle> {
-    match body {
-        DirectOid::AddSaEx(entry) => entry.handle,
-        DirectOid::AddSa(entries) => entries.first().and_then(|entry| entry.handle),
-        _ => None,
-    }
 }
 
 /// Activates what is configured for frames of `medium` (OV2-CAP-9).

@@ -609,7 +609,7 @@ impl<P: Provider> Protocol for Transport<P> {
     }
 
     fn direct_oid_complete(&self, status: Status, request: DirectOidRequest) {
-        lock(&self.shared.manager).complete(status, request);
+        lock(&self.shared.manager).complete(status, &request);
     }
 }
 

@@ -4,8 +4,9 @@ use core::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
-use super::direct::DirectTable;
+use super::direct::{Completed, DirectTable};
 use super::events::{Event, Events, Filters};
+use super::owners::{Owner, Owners};
 use super::{Binding, StackError, attributes, lock, read, write};
 use crate::driver::{AdapterAttributes, AttachParameters, BindParameters, Filter, FilterVerdict, Miniport, MiniportDriver, Protocol, Upcalls};
 use crate::indication::StatusIndication;
@@ -76,6 +77,8 @@ pub struct AdapterInfo {
     pub protocols: usize,
     /// Direct requests that are under way.
     pub direct_requests: usize,
+    /// SAs that protocols have there, all together.
+    pub sas: usize,
     /// Indicated capability sets that claimed what the adapter cannot have, and were cut: a fault of the miniport.
     pub claims_cut: u64,
     /// Completions of requests that were not under way: a fault of the miniport, or late ones of requests that the stack had ended.
@@ -89,14 +92,27 @@ pub(super) struct Bound {
 }
 
 /// What a protocol's binding holds of it: not the protocol, which holds the binding.
-#[derive(Default)]
 pub(super) struct Link {
+    owner: Owner,
+    quota: Option<u32>,
     closed: AtomicBool,
     /// The protocol has a direct completion function.
     completes: AtomicBool,
 }
 
 impl Link {
+    /// Whose SAs it stands for.
+    pub(super) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// What of a configuration its protocol may have.
+    fn limit(&self, offload: &mut Offload) {
+        if let Some(quota) = self.quota {
+            offload.ipsec_v2.sa_offload_capacity = offload.ipsec_v2.sa_offload_capacity.min(quota);
+        }
+    }
+
     pub(super) fn is_open(&self) -> bool {
         !self.closed.load(Ordering::Acquire)
     }
@@ -106,9 +122,17 @@ impl Link {
     }
 }
 
+/// A protocol's place on an adapter, from bind to unbind, over restarts.
+#[derive(Clone)]
+struct Seat {
+    protocol: Arc<dyn Protocol>,
+    owner: Owner,
+    quota: Option<u32>,
+}
+
 /// One adapter.
 ///
-/// Locks, in the order in which they are taken: `control`, `core`, the table of direct requests, `events`. Drivers' control functions run under `control`
+/// Locks, in the order in which they are taken: `control`, `core`, the table of direct requests, `owners`, `events`. Drivers' control functions run under `control`
 /// alone, direct handlers, protocols and filters' `status` under none.
 pub(super) struct Adapter {
     name: String,
@@ -120,6 +144,7 @@ pub(super) struct Adapter {
     control: Mutex<()>,
     core: RwLock<Core>,
     pub(super) direct: DirectTable,
+    pub(super) owners: Owners,
     pub(super) events: Events,
     claims_cut: AtomicU64,
 }
@@ -142,7 +167,7 @@ pub(super) struct Core {
     encapsulation: Option<OffloadEncapsulation>,
     keyword_problems: Vec<KeywordProblem>,
     pub(super) filters: Filters,
-    protocols: Vec<Arc<dyn Protocol>>,
+    protocols: Vec<Seat>,
     bindings: Vec<Arc<Bound>>,
 }
 
@@ -178,6 +203,8 @@ pub(super) struct LaneView {
     pub(super) instance: u64,
     pub(super) miniport: Option<Arc<dyn Miniport>>,
     pub(super) filters: Filters,
+    /// Others have SAs there, too: whose each is must be looked at.
+    pub(super) guarded: bool,
 }
 
 impl Adapter {
@@ -206,6 +233,7 @@ impl Adapter {
             control: Mutex::default(),
             core: RwLock::new(core),
             direct: DirectTable::default(),
+            owners: Owners::default(),
             events: Events::default(),
             claims_cut: AtomicU64::new(0),
         }))
@@ -232,6 +260,7 @@ impl Adapter {
             filters: core.filters.iter().map(|filter| filter.name().to_owned()).collect(),
             protocols: core.bindings.len(),
             direct_requests: self.direct.len(),
+            sas: self.owners.len(),
             claims_cut: self.claims_cut.load(Ordering::Relaxed),
             stray_completions: self.direct.strays(),
         }
@@ -244,10 +273,23 @@ impl Adapter {
     }
 
     /// The epoch is read before the rest, so that a change in between is noticed with the next batch.
-    pub(super) fn lane_view(&self) -> LaneView {
+    pub(super) fn lane_view(&self, owner: Option<Owner>) -> LaneView {
         let epoch = self.epoch();
+        let guarded = owner.is_some_and(|owner| self.owners.others(owner));
         let core = read(&self.core);
-        LaneView { epoch, state: core.state, instance: core.instance, miniport: core.miniport.clone(), filters: Arc::clone(&core.filters) }
+        LaneView { epoch, state: core.state, instance: core.instance, miniport: core.miniport.clone(), filters: Arc::clone(&core.filters), guarded }
+    }
+
+    /// A protocol has its first SAs: the lanes of others must look at what they send.
+    pub(super) fn note_first(&self, first: bool) {
+        if first {
+            self.changed();
+        }
+    }
+
+    /// Whom the SAs of a protocol belong to.
+    pub(super) fn owner_of(&self, protocol: &Arc<dyn Protocol>) -> Option<Owner> {
+        read(&self.core).protocols.iter().find(|seat| Arc::ptr_eq(&seat.protocol, protocol)).map(|seat| seat.owner)
     }
 
     pub(super) fn core(&self) -> std::sync::RwLockReadGuard<'_, Core> {
@@ -278,8 +320,8 @@ impl Adapter {
         core.encapsulation = None;
         core.keyword_problems = initialized.keyword_problems;
         self.changed();
-        for protocol in core.protocols.clone() {
-            self.bind_in(&mut core, protocol, &initialized.system);
+        for seat in core.protocols.clone() {
+            self.bind_in(&mut core, &seat, &initialized.system);
         }
         Ok(())
     }
@@ -329,6 +371,7 @@ impl Adapter {
 
     fn begin_reset(&self, core: &mut Core) {
         core.state = AdapterState::Resetting;
+        self.owners.clear();
         self.changed();
         self.events.push(Event::Status(StatusIndication::ResetStart, Arc::clone(&core.filters)));
     }
@@ -343,6 +386,7 @@ impl Adapter {
             self.events.push(Event::Status(StatusIndication::AdapterRemoved, Arc::clone(&core.filters)));
             core.close_bindings();
             core.state = AdapterState::Removed;
+            self.owners.clear();
             self.changed();
         }
         self.end_miniport();
@@ -359,6 +403,7 @@ impl Adapter {
             }
             core.close_bindings();
             core.state = next;
+            self.owners.clear();
             self.changed();
         }
         self.end_miniport();
@@ -461,25 +506,60 @@ impl Adapter {
         }
     }
 
-    pub(super) fn bind(&self, protocol: Arc<dyn Protocol>) -> Result<(), StackError> {
+    pub(super) fn bind(&self, protocol: Arc<dyn Protocol>, quota: Option<u32>) -> Result<(), StackError> {
         let _control = lock(&self.control);
         let system = system_settings(&self.name, &*self.registry)?;
         let mut core = write(&self.core);
         if core.state == AdapterState::Removed {
             return Err(self.wrong_state(core.state));
         }
-        if core.protocols.iter().any(|there| Arc::ptr_eq(there, &protocol)) {
+        if core.protocols.iter().any(|there| Arc::ptr_eq(&there.protocol, &protocol)) {
             return Err(StackError::AlreadyBound { adapter: self.name.clone() });
         }
-        core.protocols.push(Arc::clone(&protocol));
+        let seat = Seat { protocol, owner: Owner(self.next_id().0), quota };
+        self.owners.admit(seat.owner, quota);
+        core.protocols.push(seat.clone());
+        // Who comes second makes lanes look at whose SAs they use.
+        self.changed();
         if core.miniport.is_some() {
-            self.bind_in(&mut core, protocol, &system);
+            self.bind_in(&mut core, &seat, &system);
         }
         Ok(())
     }
 
-    fn bind_in(&self, core: &mut Core, protocol: Arc<dyn Protocol>, system: &SystemSettings) {
-        let bound = Arc::new(Bound { protocol, link: Arc::default() });
+    pub(super) fn unbind(&self, protocol: &Arc<dyn Protocol>) -> Result<(), StackError> {
+        let _control = lock(&self.control);
+        let (owner, bound) = {
+            let mut core = write(&self.core);
+            let Some(at) = core.protocols.iter().position(|seat| Arc::ptr_eq(&seat.protocol, protocol)) else {
+                return Err(StackError::NotBound { adapter: self.name.clone() });
+            };
+            let owner = core.protocols.remove(at).owner;
+            let bound = core.bindings.iter().position(|bound| bound.link.owner == owner).map(|at| core.bindings.remove(at));
+            if let Some(bound) = &bound {
+                bound.link.closed.store(true, Ordering::Release);
+            }
+            self.changed();
+            (owner, bound)
+        };
+        let Some(bound) = bound else {
+            self.owners.dismiss(owner);
+            return Ok(());
+        };
+        let (events, orphans) = self.direct.orphan(&bound.link);
+        for event in events {
+            self.events.push(event);
+        }
+        self.cancel_orphans(&orphans);
+        self.delete_for_nobody(self.owners.dismiss(owner));
+        self.events.push(Event::Unbind(bound));
+        Ok(())
+    }
+
+    fn bind_in(&self, core: &mut Core, seat: &Seat, system: &SystemSettings) {
+        let &Seat { ref protocol, owner, quota } = seat;
+        let link = Arc::new(Link { owner, quota, closed: AtomicBool::new(false), completes: AtomicBool::new(false) });
+        let bound = Arc::new(Bound { protocol: Arc::clone(protocol), link });
         let parameters = Box::new(BindParameters {
             adapter: self.name.clone(),
             version: core.attributes.version,
@@ -541,6 +621,9 @@ impl Adapter {
                 **offload = offload.intersect(&limit);
             }
         }
+        if let Some(offload) = configuration(&mut request.body) {
+            link.limit(offload);
+        }
         self.absorb(up);
         (status, request.body)
     }
@@ -579,9 +662,12 @@ impl Adapter {
     /// Takes in what a miniport sent up: remembers it and puts it into the queue. Under `control`. Whether the miniport said that it is gone.
     fn absorb(&self, up: Upcalls) -> bool {
         for (status, request) in up.direct_completions {
-            if let Some(event) = self.direct.complete(status, request) {
+            let Completed { event, nobodys, first } = self.direct.complete(&self.owners, status, request);
+            self.note_first(first);
+            if let Some(event) = event {
                 self.events.push(event);
             }
+            self.delete_for_nobody(nobodys);
         }
         let mut gone = false;
         for indication in up.indications {
@@ -639,7 +725,7 @@ impl Adapter {
             Event::Status(indication, filters) => {
                 if let Some(indication) = passed(&filters, indication) {
                     for bound in self.events.listeners() {
-                        bound.protocol.status(indication.clone());
+                        bound.protocol.status(limited(indication.clone(), &bound.link));
                     }
                 }
             }
@@ -651,6 +737,7 @@ impl Adapter {
             }
             Event::Bind { bound, mut parameters, filters } => {
                 parameters.default_offload_configuration = reduced(&filters, &parameters.default_offload_configuration);
+                bound.link.limit(&mut parameters.default_offload_configuration);
                 self.events.add_listener(&bound);
                 bound.link.completes.store(bound.protocol.completes_direct_requests(), Ordering::Relaxed);
                 let binding = Binding::new(Arc::clone(self), Arc::clone(&bound.link));
@@ -717,6 +804,22 @@ fn passed(filters: &Filters, indication: StatusIndication) -> Option<StatusIndic
         }
         other => filter.status(other),
     })
+}
+
+/// An indication as a protocol with a quota hears it: the capacity that it may count on (OV2-CAP-2).
+fn limited(indication: StatusIndication, link: &Link) -> StatusIndication {
+    use StatusIndication::{TaskOffloadCurrentConfig as Current, TaskOffloadHardwareCapabilities as Hardware};
+    match indication {
+        Current(mut offload) => {
+            link.limit(&mut offload);
+            Current(offload)
+        }
+        Hardware(mut offload) => {
+            link.limit(&mut offload);
+            Hardware(offload)
+        }
+        other => other,
+    }
 }
 
 /// The capability set in the answer to a query, which filters reduce.

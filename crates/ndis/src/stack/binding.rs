@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::adapter::{Adapter, Link};
+use super::datapath::Datapath;
 use crate::offload::Offload;
 use crate::oid::{DirectOid, OffloadEncapsulation, Oid, RequestId};
 use crate::parameters::OffloadParameters;
@@ -35,6 +36,11 @@ impl Binding {
     /// Name of the adapter.
     pub fn adapter(&self) -> &str {
         self.adapter.name()
+    }
+
+    /// Opens the way of this protocol's packets for one lane, as [`super::Stack::open_datapath_of`] does. It follows the adapter and may outlive the binding.
+    pub fn open_datapath(&self) -> Datapath {
+        Datapath::new(Arc::clone(&self.adapter), Some(self.link.owner()))
     }
 
     /// The adapter's current configuration, as the filters leave it; NDIS answers by itself (OV2-CAP-7).

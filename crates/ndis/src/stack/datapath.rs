@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::adapter::{Adapter, AdapterState};
+use super::owners::Owner;
 use crate::driver::{FilterQueue, LaneContext, MiniportQueue};
 use crate::nbl::NblBatch;
 use crate::status::Status;
@@ -25,6 +26,10 @@ use packet::FrameBatch;
 /// miniport has held back since before. Without filters the caller's batches go to the miniport as they are, by one virtual call.
 pub struct Datapath {
     adapter: Arc<Adapter>,
+    /// Whose SAs may be sent under; `None`: anybody's.
+    owner: Option<Owner>,
+    /// Others have SAs, and lists that name them are turned away.
+    guarded: bool,
     epoch: u64,
     state: AdapterState,
     instance: u64,
@@ -38,10 +43,21 @@ pub struct Datapath {
 }
 
 impl Datapath {
-    pub(super) fn new(adapter: Arc<Adapter>) -> Self {
+    pub(super) fn new(adapter: Arc<Adapter>, owner: Option<Owner>) -> Self {
         // Not the adapter's: the first batch opens the queues.
         let epoch = adapter.epoch().wrapping_sub(1);
-        Self { adapter, epoch, state: AdapterState::Restarting, instance: 0, way: None, draining: Vec::new(), rising: NblBatch::new(), dropped: 0 }
+        Self {
+            adapter,
+            owner,
+            guarded: false,
+            epoch,
+            state: AdapterState::Restarting,
+            instance: 0,
+            way: None,
+            draining: Vec::new(),
+            rising: NblBatch::new(),
+            dropped: 0,
+        }
     }
 
     /// Name of the adapter.
@@ -73,7 +89,10 @@ impl Datapath {
             return;
         }
         match &mut self.way {
-            Some(way) if self.state == AdapterState::Running => way.send(lane, batch, done, wire, &mut self.rising),
+            Some(way) if self.state == AdapterState::Running => {
+                let guard = if self.guarded { self.owner.map(|owner| (&*self.adapter, owner)) } else { None };
+                way.send(lane, batch, done, wire, &mut self.rising, guard);
+            }
             _ => fail(batch, done, self.state.send_status()),
         }
     }
@@ -127,7 +146,8 @@ impl Datapath {
 
     #[cold]
     fn reopen(&mut self) {
-        let view = self.adapter.lane_view();
+        let view = self.adapter.lane_view(self.owner);
+        self.guarded = view.guarded;
         self.epoch = view.epoch;
         self.state = view.state;
         let same = self.way.as_ref().is_some_and(|way| self.instance == view.instance && Arc::ptr_eq(&way.of, &view.filters));
@@ -176,13 +196,31 @@ struct Way {
 }
 
 impl Way {
-    fn send(&mut self, lane: &mut LaneContext<'_>, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch, rising: &mut NblBatch) {
+    fn send(
+        &mut self,
+        lane: &mut LaneContext<'_>,
+        batch: &mut NblBatch,
+        done: &mut NblBatch,
+        wire: &mut FrameBatch,
+        rising: &mut NblBatch,
+        guard: Option<(&Adapter, Owner)>,
+    ) {
         for position in (0..self.filters.len()).rev() {
             let lists = batch.len();
             self.filters[position].send(lane, batch, rising);
             debug_assert_eq!(lists, batch.len() + rising.len(), "a filter loses or duplicates lists");
             if !rising.is_empty() {
                 rise(&mut self.filters[position + 1..], lane, rising, done);
+            }
+            if batch.is_empty() {
+                return;
+            }
+        }
+        if let Some((adapter, owner)) = guard {
+            // Here and not above: handles are the miniport's, and a filter may have put them in the place of its own.
+            adapter.owners.turn_away(owner, batch, rising);
+            if !rising.is_empty() {
+                rise(&mut self.filters, lane, rising, done);
             }
             if batch.is_empty() {
                 return;

@@ -9,6 +9,7 @@ use super::DirectAnswer;
 use super::adapter::{Adapter, AdapterState, Bound, Link};
 use super::events::{Event, Filters};
 use super::lock;
+use super::owners::{Claim, Owners};
 use crate::driver::FilterVerdict;
 use crate::oid::{AddSaEntry, DirectOid, DirectOidRequest, Outcome, RequestId, UpdateSa};
 use crate::status::Status;
@@ -24,7 +25,10 @@ pub(super) struct DirectTable {
 }
 
 struct Outstanding {
-    bound: Arc<Bound>,
+    /// Who asked; `None`: nobody waits for the answer any more, because the protocol was unbound, or the stack itself asked.
+    bound: Option<Arc<Bound>>,
+    /// What it has of the books of SAs.
+    claim: Claim,
     /// Those that it passed on its way down, bottom first.
     filters: Filters,
     /// Which initialisation of the adapter it went to.
@@ -40,6 +44,7 @@ struct Outstanding {
 }
 
 /// A request without its bundles.
+#[derive(Clone)]
 enum Form {
     AddSa(usize),
     AddSaEx,
@@ -80,31 +85,69 @@ impl DirectTable {
         self.strays.load(Ordering::Relaxed)
     }
 
-    /// A miniport completed a request that it had pended; nothing if nobody waits for it.
-    pub(super) fn complete(&self, status: Status, request: DirectOidRequest) -> Option<Event> {
-        let Some(Outstanding { bound, filters, .. }) = lock(&self.requests).remove(&request.id) else {
+    /// A miniport completed a request that it had pended: what to tell, if anybody waits for it, and SAs that it added for nobody. And whether lanes must
+    /// hear of a protocol's first SAs.
+    pub(super) fn complete(&self, owners: &Owners, status: Status, request: DirectOidRequest) -> Completed {
+        let Some(Outstanding { bound, claim, filters, .. }) = lock(&self.requests).remove(&request.id) else {
             self.strays.fetch_add(1, Ordering::Relaxed);
-            return None;
+            return Completed::default();
         };
-        Some(Event::DirectComplete { bound, status, request, filters })
+        let (nobodys, first) = owners.settle(&claim, status, &request.body);
+        Completed { event: bound.map(|bound| Event::DirectComplete { bound, status, request, filters }), nobodys, first }
     }
 
     /// The miniport of `instance` is halted: ends what it has pended. Calls that are in the miniport at this moment answer when they return.
     pub(super) fn abandon(&self, instance: u64) -> Vec<Event> {
         let mut requests = lock(&self.requests);
-        let mut pended: Vec<_> = requests.iter().filter(|(_, request)| request.instance == instance && request.pended).map(|(&id, _)| id).collect();
-        pended.sort_unstable();
-        let ended = pended.into_iter().filter_map(|id| Some((id, requests.remove(&id)?))).map(|(id, request)| aborted(id, request)).collect();
+        let ended = pended(&requests, |request| request.instance == instance);
+        let ended = ended.into_iter().filter_map(|id| aborted(id, requests.remove(&id)?)).collect();
         for request in requests.values_mut().filter(|request| request.instance == instance) {
             request.abandoned = true;
         }
         ended
     }
+
+    /// The protocol behind `link` is unbound: answers what it has pended. The miniport still has these requests: they are named, to be cancelled, and what
+    /// they add all the same is nobody's.
+    pub(super) fn orphan(&self, link: &Arc<Link>) -> (Vec<Event>, Vec<RequestId>) {
+        let mut requests = lock(&self.requests);
+        let of_link = |request: &Outstanding| request.bound.as_ref().is_some_and(|bound| Arc::ptr_eq(&bound.link, link));
+        let ids = pended(&requests, of_link);
+        let mut events = Vec::with_capacity(ids.len());
+        for id in &ids {
+            if let Some(request) = requests.get_mut(id)
+                && let Some(bound) = request.bound.take()
+            {
+                let request_of = DirectOidRequest { id: *id, body: request.form.clone().aborted() };
+                let filters = Arc::clone(&request.filters);
+                events.push(Event::DirectComplete { bound, status: Status::REQUEST_ABORTED, request: request_of, filters });
+            }
+        }
+        for request in requests.values_mut().filter(|request| of_link(request)) {
+            request.bound = None;
+        }
+        (events, ids)
+    }
 }
 
-fn aborted(id: RequestId, request: Outstanding) -> Event {
+/// What a completion comes to.
+#[derive(Default)]
+pub(super) struct Completed {
+    pub(super) event: Option<Event>,
+    pub(super) nobodys: Vec<u64>,
+    pub(super) first: bool,
+}
+
+/// Ids of pended requests, in order.
+fn pended(requests: &HashMap<RequestId, Outstanding>, which: impl Fn(&Outstanding) -> bool) -> Vec<RequestId> {
+    let mut ids: Vec<_> = requests.iter().filter(|(_, request)| request.pended && which(request)).map(|(&id, _)| id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn aborted(id: RequestId, request: Outstanding) -> Option<Event> {
     let body = request.form.aborted();
-    Event::DirectComplete { bound: request.bound, status: Status::REQUEST_ABORTED, request: DirectOidRequest { id, body }, filters: request.filters }
+    Some(Event::DirectComplete { bound: request.bound?, status: Status::REQUEST_ABORTED, request: DirectOidRequest { id, body }, filters: request.filters })
 }
 
 impl Adapter {
@@ -146,15 +189,26 @@ impl Adapter {
                 return answer(&filters, 0, Status::NOT_ACCEPTED, request);
             };
             match lock(&self.direct.requests).entry(id) {
-                Entry::Vacant(entry) => entry.insert(Outstanding {
-                    bound,
-                    filters: Arc::clone(&filters),
-                    instance,
-                    form: Form::of(&request.body),
-                    pended: false,
-                    cancel: false,
-                    abandoned: false,
-                }),
+                Entry::Vacant(entry) => {
+                    // Under the same lock as the state: a reset that comes next begins a table in which this request has nothing.
+                    let claim = match self.owners.claim(link.owner(), &mut request.body) {
+                        Ok(claim) => claim,
+                        Err(status) => {
+                            drop(core);
+                            return answer(&filters, 0, status, request);
+                        }
+                    };
+                    entry.insert(Outstanding {
+                        bound: Some(bound),
+                        claim,
+                        filters: Arc::clone(&filters),
+                        instance,
+                        form: Form::of(&request.body),
+                        pended: false,
+                        cancel: false,
+                        abandoned: false,
+                    })
+                }
                 Entry::Occupied(_) => {
                     drop(core);
                     return answer(&filters, 0, Status::INVALID_PARAMETER, request);
@@ -167,9 +221,19 @@ impl Adapter {
         let mut requests = lock(&self.direct.requests);
         match outcome {
             Outcome::Done(status, request) => match requests.remove(&id) {
-                Some(_) => {
+                Some(Outstanding { bound, claim, form, .. }) => {
                     drop(requests);
-                    answer(&filters, 0, finished(status), DirectOidRequest { id, body: request.body })
+                    let status = finished(status);
+                    let (mut nobodys, first) = self.owners.settle(&claim, status, &request.body);
+                    self.note_first(first);
+                    if bound.is_none() {
+                        // Unbound meanwhile. What was noted was noted for an account that is closed, or was closed just now.
+                        nobodys.extend(self.owners.dismiss(link.owner()));
+                        self.delete_for_nobody(nobodys);
+                        return answer(&filters, 0, Status::REQUEST_ABORTED, DirectOidRequest { id, body: form.aborted() });
+                    }
+                    self.delete_for_nobody(nobodys);
+                    answer(&filters, 0, status, DirectOidRequest { id, body: request.body })
                 }
                 // The miniport has completed it as well, and that was first.
                 None => DirectAnswer::Pending(id),
@@ -179,6 +243,13 @@ impl Adapter {
                 Entry::Occupied(entry) if entry.get().abandoned => {
                     let body = entry.remove().form.aborted();
                     drop(requests);
+                    answer(&filters, 0, Status::REQUEST_ABORTED, DirectOidRequest { id, body })
+                }
+                Entry::Occupied(mut entry) if entry.get().bound.is_none() => {
+                    entry.get_mut().pended = true;
+                    let body = entry.get().form.clone().aborted();
+                    drop(requests);
+                    miniport.cancel_direct_oid_request(id);
                     answer(&filters, 0, Status::REQUEST_ABORTED, DirectOidRequest { id, body })
                 }
                 Entry::Occupied(mut entry) => {
@@ -196,7 +267,7 @@ impl Adapter {
 
     pub(super) fn cancel(&self, link: &Arc<Link>, id: RequestId) {
         let (instance, pended) = match lock(&self.direct.requests).get_mut(&id) {
-            Some(request) if Arc::ptr_eq(&request.bound.link, link) => {
+            Some(request) if request.bound.as_ref().is_some_and(|bound| Arc::ptr_eq(&bound.link, link)) => {
                 request.cancel = true;
                 (request.instance, request.pended)
             }
@@ -212,6 +283,37 @@ impl Adapter {
         };
         if let Some(miniport) = miniport {
             miniport.cancel_direct_oid_request(id);
+        }
+    }
+
+    /// Cancels what an unbound protocol had pended.
+    pub(super) fn cancel_orphans(&self, ids: &[RequestId]) {
+        let miniport = self.core().miniport.clone();
+        for &id in ids {
+            if let Some(miniport) = &miniport {
+                miniport.cancel_direct_oid_request(id);
+            }
+        }
+    }
+
+    /// Deletes SAs whose protocol has gone. An adapter that does not run has none any more, or will not when it runs again.
+    pub(super) fn delete_for_nobody(&self, handles: Vec<u64>) {
+        if handles.is_empty() {
+            return;
+        }
+        let id = self.next_id();
+        let body = DirectOid::DeleteSa(handles);
+        let miniport = {
+            let core = self.core();
+            let (AdapterState::Running, Some(miniport)) = (core.state, core.miniport.clone()) else { return };
+            let (instance, form) = (core.instance, Form::of(&body));
+            let request =
+                Outstanding { bound: None, claim: Claim::default(), filters: Arc::from([]), instance, form, pended: true, cancel: false, abandoned: false };
+            lock(&self.direct.requests).insert(id, request);
+            miniport
+        };
+        if let Outcome::Done(..) = miniport.direct_oid_request(DirectOidRequest { id, body }) {
+            lock(&self.direct.requests).remove(&id);
         }
     }
 }

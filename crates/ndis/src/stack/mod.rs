@@ -20,6 +20,7 @@ mod binding;
 mod datapath;
 mod direct;
 mod events;
+mod owners;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
@@ -87,6 +88,12 @@ pub enum StackError {
     /// The protocol is bound to this adapter already.
     #[error("the protocol is bound to adapter {adapter:?} already")]
     AlreadyBound {
+        /// The adapter.
+        adapter: String,
+    },
+    /// The protocol is not bound to this adapter.
+    #[error("the protocol is not bound to adapter {adapter:?}")]
+    NotBound {
         /// The adapter.
         adapter: String,
     },
@@ -233,18 +240,55 @@ impl Stack {
     /// # Errors
     /// [`StackError::NoAdapter`], [`StackError::AlreadyBound`], [`StackError::Registry`].
     pub fn bind(&self, protocol: Arc<dyn Protocol>, adapter: &str) -> Result<(), StackError> {
+        self.bind_with_quota(protocol, adapter, None)
+    }
+
+    /// Binds a protocol that may have at most `quota` SAs on the adapter (`None`: as many as fit). What is offered to it says no more, and entries of ADD_SA
+    /// beyond it fail with [`Status::RESOURCES`] without asking the miniport.
+    ///
+    /// SAs belong to the protocol that adds them. To others on the same adapter their handles name nothing: they can neither update nor delete them, nor send
+    /// under them through a [`Datapath`] of their own ([`Stack::open_datapath_of`]).
+    ///
+    /// # Errors
+    /// As [`Stack::bind`].
+    pub fn bind_with_quota(&self, protocol: Arc<dyn Protocol>, adapter: &str, quota: Option<u32>) -> Result<(), StackError> {
         let adapter = self.find(adapter)?;
-        let result = adapter.bind(protocol);
+        let result = adapter.bind(protocol, quota);
+        adapter.deliver();
+        result
+    }
+
+    /// Takes a protocol off an adapter: what it had pended is answered with [`Status::REQUEST_ABORTED`], its SAs are deleted, and it is told.
+    ///
+    /// # Errors
+    /// [`StackError::NoAdapter`], [`StackError::NotBound`].
+    pub fn unbind(&self, protocol: &Arc<dyn Protocol>, adapter: &str) -> Result<(), StackError> {
+        let adapter = self.find(adapter)?;
+        let result = adapter.unbind(protocol);
         adapter.deliver();
         result
     }
 
     /// Opens the way of packets for one lane. It follows the adapter through resets, restarts and removal.
     ///
+    /// It is the way of whoever put the stack together, and knows no owners: what is sent by it may name the SAs of any protocol. Where several protocols
+    /// that do not trust each other are on one adapter, each gets a way of its own by [`Stack::open_datapath_of`].
+    ///
     /// # Errors
     /// [`StackError::NoAdapter`].
     pub fn open_datapath(&self, adapter: &str) -> Result<Datapath, StackError> {
-        Ok(Datapath::new(self.find(adapter)?))
+        Ok(Datapath::new(self.find(adapter)?, None))
+    }
+
+    /// Opens the way of a protocol's packets for one lane: lists that name SAs of another come back with [`Status::FAILURE`], as if there were none. While
+    /// only one protocol has SAs on the adapter that costs it nothing.
+    ///
+    /// # Errors
+    /// [`StackError::NoAdapter`], [`StackError::NotBound`].
+    pub fn open_datapath_of(&self, protocol: &Arc<dyn Protocol>, adapter: &str) -> Result<Datapath, StackError> {
+        let adapter = self.find(adapter)?;
+        let owner = adapter.owner_of(protocol).ok_or_else(|| StackError::NotBound { adapter: adapter.name().to_owned() })?;
+        Ok(Datapath::new(adapter, Some(owner)))
     }
 
     /// Polls every miniport and delivers what is waiting: indications through the filters to the protocols, completions to those who asked. An adapter

@@ -63,6 +63,8 @@ pub(crate) enum Direct {
     Early(Arc<Barrier>, Arc<Barrier>),
     /// Lingers between the barriers, then keeps it.
     Linger(Arc<Barrier>, Arc<Barrier>),
+    /// Lingers between the barriers, then does it.
+    LingerAndDo(Arc<Barrier>, Arc<Barrier>),
 }
 
 /// What the double shares with its test.
@@ -80,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) direct_calls: AtomicUsize,
     pub(crate) kept: Mutex<Vec<DirectOidRequest>>,
     pub(crate) cancelled: Mutex<Vec<RequestId>>,
+    /// Handles in deletions that arrived.
+    pub(crate) deleted: Mutex<Vec<u64>>,
     /// A halted or resetting miniport forgets what it keeps.
     pub(crate) forgetful: AtomicBool,
     pub(crate) up: Mutex<Upcalls>,
@@ -185,6 +189,9 @@ impl Miniport for Adapter {
 
     fn direct_oid_request(&self, mut request: DirectOidRequest) -> Outcome {
         self.shared.direct_calls.fetch_add(1, Ordering::SeqCst);
+        if let DirectOid::DeleteSa(handles) = &request.body {
+            self.shared.deleted.lock().unwrap().extend(handles);
+        }
         let how = self.shared.direct.lock().unwrap().clone();
         let keep = |request| {
             self.shared.kept.lock().unwrap().push(request);
@@ -209,6 +216,11 @@ impl Miniport for Adapter {
                 completed.wait();
                 polled.wait();
                 Outcome::Pending
+            }
+            Direct::LingerAndDo(inside, proceed) => {
+                inside.wait();
+                proceed.wait();
+                Outcome::Done(self.shared.do_it(&mut request), request)
             }
             Direct::Linger(inside, proceed) => {
                 inside.wait();

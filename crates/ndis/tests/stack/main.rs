@@ -6,3 +6,4 @@ mod direct;
 mod double;
 mod orders;
 mod trace;
+mod unbind;

@@ -63,6 +63,8 @@ pub struct Script {
     pub hold_reset: bool,
     /// A reset leaves pended requests pended.
     pub keep_through_reset: bool,
+    /// Refuses bundles with these SPIs.
+    pub refuse: Vec<(u32, Status)>,
     /// Asks with the next received packet.
     pub ask_delete: bool,
     /// How received ESP of SAs that it holds is reported instead.
@@ -76,6 +78,8 @@ pub struct Script {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     Add(Direction),
+    /// A list of so many.
+    AddList(usize),
     AddEx(Direction),
     Update(u32),
     Delete(usize),
@@ -175,6 +179,10 @@ impl Double {
     }
 
     fn add(&self, bundle: &SaBundle) -> Result<OffloadHandle, Status> {
+        let spi = bundle.associations.esp().map(|esp| esp.spi.0);
+        if let Some(&(_, status)) = self.script().refuse.iter().find(|(refused, _)| Some(*refused) == spi) {
+            return Err(status);
+        }
         let sa = NicSa::new(bundle);
         let mut table = self.table.lock().unwrap();
         if table.len() >= self.current.lock().unwrap().ipsec_v2.sa_offload_capacity as usize {
@@ -197,7 +205,11 @@ impl Double {
             }
         };
         match body {
-            DirectOid::AddSa(entries) => entries.iter_mut().map(add).last().unwrap(),
+            // OV2-SA-4: one is enough; else the first entry's cause.
+            DirectOid::AddSa(entries) => {
+                let statuses: Vec<Status> = entries.iter_mut().map(add).collect();
+                if statuses.contains(&Status::SUCCESS) { Status::SUCCESS } else { statuses[0] }
+            }
             DirectOid::AddSaEx(entry) => add(entry),
             DirectOid::UpdateSa(update) => match self.table.lock().unwrap().get_mut(&update.handle.to_bits()) {
                 Some(sa) => sa.update(update),
@@ -215,6 +227,7 @@ impl Double {
     fn note(&self, body: &DirectOid) {
         let direction = |entry: &AddSaEntry| entry.bundle.as_ref().unwrap().direction;
         self.seen.lock().unwrap().push(match body {
+            DirectOid::AddSa(entries) if entries.len() > 1 => Seen::AddList(entries.len()),
             DirectOid::AddSa(entries) => Seen::Add(direction(&entries[0])),
             DirectOid::AddSaEx(entry) => Seen::AddEx(direction(entry)),
             DirectOid::UpdateSa(update) => Seen::Update(update.sequence_number_high),
