@@ -32,9 +32,8 @@ fn parameters(kinds: &[(Kind, bool, OffloadPolicy)]) -> Vec<SaParameters> {
     for (number, (kind, inbound, policy)) in kinds.iter().enumerate() {
         let direction = if *inbound { Direction::Inbound } else { Direction::Outbound };
         for mut sa in kind.parameters(direction, *policy) {
-            let named = |name: &str| format!("{name}-{number}");
-            sa.name = named(&sa.name);
-            sa.inside = sa.inside.as_deref().map(named);
+            sa.name = format!("{}-{number}", sa.name);
+            sa.inside = sa.inside.map(|name| format!("{name}-{number}"));
             for association in &mut sa.associations {
                 association.spi = Spi(association.spi.0 + 0x100 * number as u32);
             }
@@ -116,9 +115,9 @@ fn r_32_every_sa_has_one_reason_on_every_card() {
     let sas = parameters(&choice);
     let mut all = BTreeMap::<_, usize>::new();
     for profile in Profile::built_in() {
-        let scene = Scene::new(&HostConfig::default().with_profile(&profile), &sas);
+        let scene = Scene::new(&HostConfig::default().with_profile(profile), &sas);
         let codes = scene.check();
-        let explanation = explain(sas.iter().map(SaParameters::duplicate).collect(), &profile, Crypto::default()).unwrap();
+        let explanation = explain(sas.iter().map(SaParameters::duplicate).collect(), profile, Crypto::default()).unwrap();
         let mut explained = BTreeMap::new();
         for sa in &explanation.sas {
             *explained.entry(sa.reason.code).or_default() += 1;
