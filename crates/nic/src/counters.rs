@@ -94,22 +94,28 @@ counters! {
 impl NicCounters {
     /// Lists that were sent or failed.
     pub fn sends(&self) -> u64 {
-        self.sent_plain + self.sent_offloaded + self.send_not_configured + self.send_not_running + self.send_failed
+        sum(&[self.sent_plain, self.sent_offloaded, self.send_not_configured, self.send_not_running, self.send_failed])
     }
 
     /// Frames that were received.
     pub fn receives(&self) -> u64 {
-        self.received_untouched
-            + self.received_crypto_good
-            + self.received_generic_error
-            + self.received_transport_ah_auth_failed
-            + self.received_transport_esp_auth_failed
-            + self.received_tunnel_ah_auth_failed
-            + self.received_tunnel_esp_auth_failed
-            + self.received_invalid_packet_syntax
-            + self.received_invalid_protocol
-            + self.received_not_running
+        sum(&[
+            self.received_untouched,
+            self.received_crypto_good,
+            self.received_generic_error,
+            self.received_transport_ah_auth_failed,
+            self.received_transport_esp_auth_failed,
+            self.received_tunnel_ah_auth_failed,
+            self.received_tunnel_esp_auth_failed,
+            self.received_invalid_packet_syntax,
+            self.received_invalid_protocol,
+            self.received_not_running,
+        ])
     }
+}
+
+fn sum(counts: &[u64]) -> u64 {
+    counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
 }
 
 /// Counters that one lane, or the control side, adds to. Nobody else does, so an addition is a load and a store to memory of its own.
@@ -125,7 +131,7 @@ impl Block {
     #[inline]
     fn add(&self, slot: Slot, n: u64) {
         let cell = &self.0[slot as usize];
-        cell.store(cell.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+        cell.store(cell.load(Ordering::Relaxed).saturating_add(n), Ordering::Relaxed);
     }
 }
 
@@ -161,7 +167,7 @@ impl AdapterCounters {
 
 fn add_block(sums: &mut [u64; SLOTS], block: &Block) {
     for (sum, cell) in sums.iter_mut().zip(&block.0) {
-        *sum = sum.wrapping_add(cell.load(Ordering::Relaxed));
+        *sum = sum.saturating_add(cell.load(Ordering::Relaxed));
     }
 }
 
@@ -293,4 +299,56 @@ pub(crate) fn fail_where(batch: &mut NblBatch, done: &mut NblBatch, status: Stat
         failed += 1;
     }
     failed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EDGE: u64 = 1 << 32;
+
+    /// counts of each lane, of lanes that are gone, and their sums pass 2^32 without a loss, and end at 2^64 - 1 without beginning again.
+    #[test]
+    fn r_39_counts_pass_32_bits_and_do_not_wrap_at_64() {
+        for slot in [Slot::sent_plain, Slot::bytes_sent, Slot::received_invalid_protocol, Slot::resets] {
+            let value = |adapter: &AdapterCounters| {
+                let all = adapter.read();
+                assert_eq!(all.iter().filter(|(_, count)| *count != 0).count(), 1);
+                all.iter().map(|(_, count)| count).sum::<u64>()
+            };
+            let adapter = Arc::new(AdapterCounters::default());
+            let (lane, other) = (adapter.open(), adapter.open());
+            lane.block.add(slot, EDGE - 1);
+            assert_eq!(value(&adapter), EDGE - 1);
+            lane.block.add(slot, 1);
+            assert_eq!(value(&adapter), EDGE);
+            other.block.add(slot, EDGE + 1);
+            assert_eq!(value(&adapter), 2 * EDGE + 1);
+            drop(lane);
+            assert_eq!(value(&adapter), 2 * EDGE + 1, "what a lane counted stays");
+            other.block.add(slot, u64::MAX - EDGE - 1);
+            assert_eq!(value(&adapter), u64::MAX);
+            other.block.add(slot, 2);
+            drop(other);
+            assert_eq!(value(&adapter), u64::MAX);
+        }
+        let full = NicCounters { sent_plain: u64::MAX, send_failed: 1, received_untouched: EDGE, received_crypto_good: EDGE + 1, ..NicCounters::default() };
+        assert_eq!((full.sends(), full.receives()), (u64::MAX, 2 * EDGE + 1));
+    }
+
+    /// a batch that is counted at once adds to what is beyond 2^32.
+    #[test]
+    fn r_39_batches_count_on_beyond_32_bits() {
+        let adapter = Arc::new(AdapterCounters::default());
+        let lane = adapter.open();
+        for slot in [Slot::sent_plain, Slot::received_untouched] {
+            lane.block.add(slot, EDGE - 2);
+        }
+        let lists = |count: usize| (0..count).map(|_| NetBufferList::new(packet::Buffer::copy_from(&[0; 20]), 0)).collect::<Vec<_>>();
+        let mut sent = lists(3);
+        sent.iter_mut().for_each(|list| list.status = Status::SUCCESS);
+        lane.completed(&sent);
+        lane.indicated(&lists(5));
+        assert_eq!((adapter.read().sent_plain, adapter.read().received_untouched), (EDGE + 1, EDGE + 3));
+    }
 }

@@ -569,9 +569,10 @@ impl<P: Provider> OffloadManager<P> {
             covers(&self.config.ipsec_v2, sa).map_err(|missing| {
                 // Asked for only where it decides which of two reasons it is.
                 let hardware = self.binding.as_ref().and_then(|binding| binding.query_hardware_capabilities().ok());
-                match hardware {
-                    Some(hardware) if covers(&hardware.ipsec_v2, sa).is_ok() => OffloadReason::SwitchedOff(missing),
-                    _ => OffloadReason::NotCovered(missing),
+                match hardware.map(|hardware| covers(&hardware.ipsec_v2, sa)) {
+                    Some(Ok(())) => OffloadReason::SwitchedOff(missing),
+                    Some(Err(lacking)) => OffloadReason::NotCovered(lacking),
+                    None => OffloadReason::NotCovered(missing),
                 }
             })
         });

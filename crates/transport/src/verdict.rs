@@ -292,7 +292,7 @@ impl WayCounts {
 
     /// Packets that have ended; `seen` less these are under way.
     pub fn ended(&self) -> u64 {
-        self.offloaded.packets + self.software.packets + self.clear.packets + self.dropped_total().packets
+        [self.software, self.clear, self.dropped_total()].iter().fold(self.offloaded.packets, |sum, count| sum.saturating_add(count.packets))
     }
 }
 
@@ -320,13 +320,31 @@ mod tests {
         assert_eq!(names.len(), DropReason::ALL.len());
     }
 
+    /// counts pass 2^32 without a loss, of a lane and summed over lanes, and end at 2^64 - 1 without beginning again.
     #[test]
-    fn counters_saturate() {
+    fn r_39_counts_pass_32_bits_and_do_not_wrap_at_64() {
+        const EDGE: u64 = 1 << 32;
         let counter = Counter::default();
-        counter.add(u64::from(u32::MAX));
-        counter.add(2);
-        assert_eq!(counter.get(), (1 << 32) + 1);
-        counter.add(u64::MAX);
-        assert_eq!(counter.get(), u64::MAX);
+        for (add, count) in [(EDGE - 1, EDGE - 1), (1, EDGE), (1, EDGE + 1), (u64::MAX, u64::MAX), (1, u64::MAX)] {
+            counter.add(add);
+            assert_eq!(counter.get(), count);
+        }
+        let (lane, other) = (WayCounters::default(), WayCounters::default());
+        lane.seen.add_all(EDGE - 1, u64::MAX - 1);
+        lane.seen.add(1500);
+        lane.dropped[DropReason::Replayed as usize].add_all(EDGE - 1, EDGE - 1);
+        lane.dropped[DropReason::Replayed as usize].add(1);
+        lane.offloaded.add_all(EDGE, 1);
+        lane.retried.add(EDGE + 1);
+        other.seen.add_all(EDGE + 1, 1);
+        other.dropped[DropReason::Replayed as usize].add(1);
+        other.software.add_all(1, 1);
+        other.retried.add(u64::MAX - EDGE);
+        let mut counts = WayCounts::default();
+        counts.add(&lane);
+        counts.add(&other);
+        assert_eq!(counts.seen, Count { packets: 2 * EDGE + 1, bytes: u64::MAX });
+        assert_eq!(counts.dropped_for(DropReason::Replayed), Count { packets: EDGE + 1, bytes: EDGE + 1 });
+        assert_eq!((counts.dropped_total().packets, counts.ended(), counts.retried), (EDGE + 1, 2 * EDGE + 2, u64::MAX));
     }
 }
