@@ -103,6 +103,12 @@ impl ReplayWindow {
         if self.used { Some(self.highest) } else { None }
     }
 
+    /// The number that follows the highest: before the first update the first one of a sender; `None` at the end of the numbers.
+    #[inline]
+    pub const fn next(&self) -> Option<u64> {
+        self.highest.checked_add(1)
+    }
+
     /// The 64-bit number that a packet with this low half has, by [`esn::infer`]; that of the first packet has the high half that the
     /// window was created with.
     #[inline]
@@ -144,6 +150,30 @@ impl ReplayWindow {
             }
         }
         verdict
+    }
+
+    /// Notes `count` numbers that follow the highest one: the same as an [`update`](Self::update) of each of them, all of which are new. (At the end of the
+    /// numbers there are fewer.)
+    #[inline]
+    pub fn advance(&mut self, count: u64) {
+        let before = self.highest;
+        let last = before.saturating_add(count);
+        if last == before {
+            return;
+        }
+        self.slide(last);
+        self.used = true;
+        if self.size == 0 {
+            return;
+        }
+        // What is behind the window is known without being noted.
+        let first = (before + 1).max(last.saturating_sub(u64::from(self.size) - 1));
+        for word in first >> 6..=last >> 6 {
+            let from = if word == first >> 6 { first & 63 } else { 0 };
+            let to = if word == last >> 6 { last & 63 } else { 63 };
+            let place = self.word(word << 6);
+            self.ring[place] |= u64::MAX << from & u64::MAX >> (63 - to);
+        }
     }
 
     /// Moves the window's right edge, and clears the words that it comes to.
@@ -270,6 +300,33 @@ mod tests {
                         prop_assert!(!window.check(sequence).is_new());
                     }
                 }
+            }
+        }
+
+        /// a run at once is its numbers one by one.
+        #[test]
+        fn r_12_a_run_is_its_numbers(size in prop_oneof![proptest::sample::select(SIZES.to_vec()), 1..=300_u32], high in prop_oneof![Just(0), Just(u32::MAX), any::<u32>()], start in prop::option::of(any::<u64>()), runs in proptest::collection::vec((prop_oneof![0..200_u64, 0..5000_u64], 0..100_u64, any::<bool>()), 1..12)) {
+            let (mut at_once, mut one_by_one) = (ReplayWindow::with_high(size, high).unwrap(), ReplayWindow::with_high(size, high).unwrap());
+            if let Some(start) = start {
+                // Also where the numbers end.
+                let start = if start % 3 == 0 { u64::MAX - start % 1000 } else { start };
+                at_once.update(start);
+                one_by_one.update(start);
+            }
+            for (count, other, ahead) in runs {
+                at_once.advance(count);
+                let first = one_by_one.highest;
+                for offset in 1..=count {
+                    let Some(number) = first.checked_add(offset) else { break };
+                    prop_assert_eq!(one_by_one.update(number), Replay::New);
+                }
+                prop_assert_eq!((at_once.highest, at_once.used), (one_by_one.highest, one_by_one.used));
+                for back in 0..u64::from(size).min(6000) + 130 {
+                    let number = at_once.highest.saturating_sub(back);
+                    prop_assert_eq!(at_once.check(number), one_by_one.check(number), "{} of highest {}", number, at_once.highest);
+                }
+                let number = if ahead { at_once.highest.saturating_add(other) } else { at_once.highest.saturating_sub(other) };
+                prop_assert_eq!(at_once.update(number), one_by_one.update(number));
             }
         }
 

@@ -178,6 +178,7 @@ impl Buffer {
     ///
     /// # Errors
     /// [`NoRoom`] if the storage is smaller; the buffer is unchanged.
+    #[inline]
     pub fn reset(&mut self, headroom: usize, len: usize) -> Result<(), NoRoom> {
         let asked = headroom.saturating_add(len);
         if asked > self.storage.len() {

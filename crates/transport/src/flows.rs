@@ -24,33 +24,46 @@ impl FlowKey {
     /// The flow of an IPv4 packet without options that is not a part of another.
     #[inline(always)]
     pub(crate) fn v4(header: &[u8; IPV4_HEADER_LEN], protocol: IpProtocol, payload: &[u8]) -> Self {
-        let addresses = header.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
-        Self { rest: Self::V4 | rest(protocol, payload), addresses: [addresses, 0, 0, 0] }
+        Self { rest: Self::V4 | rest(protocol, payload), addresses: v4_addresses(header) }
     }
 
     /// The flow of an IPv6 packet without extension headers.
     #[inline(always)]
     pub(crate) fn v6(header: &[u8; IPV6_HEADER_LEN], protocol: IpProtocol, payload: &[u8]) -> Self {
-        let ([_, addresses @ ..], _) = header.as_chunks::<8>() else { return Self::default() };
-        let mut key = Self { rest: Self::V6 | rest(protocol, payload), addresses: [0; 4] };
-        for (word, bytes) in key.addresses.iter_mut().zip(addresses) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        key
+        Self { rest: Self::V6 | rest(protocol, payload), addresses: v6_addresses(header) }
+    }
+
+    /// The flow of a packet between addresses that were read before.
+    #[inline(always)]
+    pub(crate) fn between(v4: bool, addresses: [u64; 4], protocol: IpProtocol, payload: &[u8]) -> Self {
+        Self { rest: if v4 { Self::V4 } else { Self::V6 } | rest(protocol, payload), addresses }
     }
 
     /// The flow as policies take it.
     pub(crate) fn flow(&self) -> Flow {
-        let [first, second, third, fourth] = self.addresses.map(u64::to_le_bytes);
-        let (source, destination) = if self.rest & Self::V4 != 0 {
+        let (source, destination) = Self::addresses(self.rest & Self::V4 != 0, self.addresses);
+        let [s0, s1, d0, d1, protocol, ..] = self.rest.to_le_bytes();
+        let ports = (self.rest & Self::PORTS != 0).then_some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])));
+        Flow { source, destination, protocol: IpProtocol(protocol), ports }
+    }
+
+    /// Source and destination, from the words that they are kept in.
+    pub(crate) fn addresses(v4: bool, words: [u64; 4]) -> (IpAddress, IpAddress) {
+        let [first, second, third, fourth] = words.map(u64::to_le_bytes);
+        if v4 {
             let [s0, s1, s2, s3, destination @ ..] = first;
             (IpAddress::v4([s0, s1, s2, s3]), IpAddress::v4(destination))
         } else {
             (v6(first, second), v6(third, fourth))
-        };
-        let [s0, s1, d0, d1, protocol, ..] = self.rest.to_le_bytes();
-        let ports = (self.rest & Self::PORTS != 0).then_some((u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1])));
-        Flow { source, destination, protocol: IpProtocol(protocol), ports }
+        }
+    }
+
+    /// Whether it is the flow `other`. What is IPv4 has no more than one word of addresses.
+    #[inline(always)]
+    pub(crate) const fn is(&self, other: &Self) -> bool {
+        let [first, second, third, fourth] = self.addresses;
+        let same = self.rest == other.rest && first == other.addresses[0];
+        same && (self.rest & Self::V4 != 0 || (second == other.addresses[1] && third == other.addresses[2] && fourth == other.addresses[3]))
     }
 
     /// Where it is kept. Whoever finds flows that share a place makes the look-up no slower than it is without them.
@@ -66,6 +79,19 @@ impl FlowKey {
         }
         (sum >> (u64::BITS - PLACES.ilog2())) as usize
     }
+}
+
+/// Source and destination of a header.
+#[inline(always)]
+pub(crate) fn v4_addresses(header: &[u8; IPV4_HEADER_LEN]) -> [u64; 4] {
+    [header.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)), 0, 0, 0]
+}
+
+/// The same of IPv6.
+#[inline(always)]
+pub(crate) fn v6_addresses(header: &[u8; IPV6_HEADER_LEN]) -> [u64; 4] {
+    let (words, _) = header.as_chunks::<8>();
+    [1, 2, 3, 4].map(|at| words.get(at).map_or(0, |&word| u64::from_le_bytes(word)))
 }
 
 #[inline(always)]
@@ -141,7 +167,7 @@ impl Flows {
         }
         let key = key();
         match self.said.get_mut(key.place()) {
-            Some(said) if said.key.rest == key.rest && said.key.addresses == key.addresses => said.action,
+            Some(said) if said.key.is(&key) => said.action,
             Some(said) => {
                 let action = ask(spd, &key);
                 *said = Said { key, action };
@@ -207,6 +233,7 @@ mod tests {
                 prop_assert_eq!(key(packet).flow(), *flow);
                 for (other, other_flow) in packets.iter().zip(&flows) {
                     prop_assert_eq!(key(packet) == key(other), flow == other_flow);
+                    prop_assert_eq!(key(packet).is(&key(other)), flow == other_flow);
                 }
             }
         }

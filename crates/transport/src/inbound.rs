@@ -113,32 +113,49 @@ impl<P: Provider> TransportLane<P> {
     /// Takes packets that came up from an adapter, in order, and leaves `received` empty. Each is delivered, passed or dropped, and counted once.
     pub fn inbound(&mut self, cx: &mut LaneContext<'_>, received: &mut NblBatch, out: &mut InboundBatch) {
         self.follow();
-        for lists in received.chunks_mut(CHUNK) {
+        // Lists that are done, and where those of them begin whose packets are still in them, to be delivered.
+        let (mut done, mut kept) = (0, 0);
+        while done < received.len() {
             let Self { shared, sad, snapshot, counters, news, audit, scratch, masked, general_in, swiftly_in, .. } = self;
             let guard = sad.enter();
             let mut chunk = Chunk { shared, snapshot, guard: &guard, counters: &counters.inbound, news, now: cx.now };
             let mut software = Software { scratch, masked };
-            if *general_in {
-                chunk.general(lists, cx, out, audit, &mut software);
-                continue;
-            }
+            let end = received.len().min(done + CHUNK);
             // What is plain and what is not take turns, in order.
-            let mut rest = lists;
             loop {
-                let plain = chunk.swift(rest, out);
-                *swiftly_in += plain as u64;
-                rest = rest.get_mut(plain..).unwrap_or_default();
-                if rest.is_empty() {
+                let mut odd = end - done;
+                if !*general_in {
+                    let plain = chunk.swift(received.get_mut(done..end).unwrap_or_default(), out);
+                    *swiftly_in += plain as u64;
+                    done += plain;
+                    if done == end {
+                        break;
+                    }
+                    odd = chunk.odd(received.get(done..end).unwrap_or_default());
+                }
+                deliver(received.get_mut(kept..done).unwrap_or_default(), out);
+                chunk.general(received.get_mut(done..done + odd).unwrap_or_default(), cx, out, audit, &mut software);
+                done += odd;
+                kept = done;
+                if done == end {
                     break;
                 }
-                let (odd, behind) = rest.split_at_mut(chunk.odd(rest));
-                chunk.general(odd, cx, out, audit, &mut software);
-                rest = behind;
             }
         }
-        received.clear();
+        if kept == 0 {
+            // As nearly always: no list is written to once more.
+            out.delivered.extend(received.drain(..).map(|NetBufferList { buffer, timestamp, tag, .. }| Frame { buffer, timestamp, tag, order: 0 }));
+        } else {
+            deliver(received.get_mut(kept..).unwrap_or_default(), out);
+            received.clear();
+        }
         self.report();
     }
+}
+
+/// Delivers the packets of these lists, as they are. They are in no order on the wire any more.
+fn deliver(lists: &mut [NetBufferList], out: &mut InboundBatch) {
+    out.delivered.extend(lists.iter_mut().map(|nbl| Frame { order: 0, ..nbl.take_frame() }));
 }
 
 /// What opening in software takes.

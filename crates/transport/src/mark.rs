@@ -48,17 +48,20 @@ impl Mark {
         Self { work: Work::Clear, sa: None, again: false, hybrid: false, dummy: false, reason: PacketReason::SaNotOffloaded, length: length as u32 }
     }
 
-    fn words(self) -> ProtocolReserved {
+    #[inline]
+    const fn words(self) -> ProtocolReserved {
         let work = match self.work {
             Work::Software => 1,
             Work::Offload => 2,
             Work::Clear => 3,
             Work::Dropped(reason) => 0x80 | reason as u64,
         };
-        let flag = |set: bool, bit: u64| if set { bit } else { 0 };
-        let flags = flag(self.again, Self::AGAIN) | flag(self.hybrid, Self::HYBRID) | flag(self.dummy, Self::DUMMY);
-        let word = work | flags | (self.reason as u64) << Self::REASON | u64::from(self.length) << 32;
-        [self.sa.map_or(0, Handle::to_bits), word]
+        let flags = (self.again as u64 * Self::AGAIN) | (self.hybrid as u64 * Self::HYBRID) | (self.dummy as u64 * Self::DUMMY);
+        let sa = match self.sa {
+            Some(handle) => handle.to_bits(),
+            None => 0,
+        };
+        [sa, work | flags | (self.reason as u64) << Self::REASON | (self.length as u64) << 32]
     }
 
     fn from_words([sa, word]: ProtocolReserved) -> Self {

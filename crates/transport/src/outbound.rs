@@ -2,8 +2,6 @@
 //!
 //! Plain packets go a [swift way](crate::swift_out); for all others, in between, there is the general one ([`plan`](crate::plan)).
 
-use core::ops::Range;
-
 use arrayvec::ArrayVec;
 use ipsec::Provider;
 use ndis::{AdapterState, Datapath, LaneContext, NblBatch, NetBufferList, Operation, Status};
@@ -16,7 +14,6 @@ use crate::framing::{Framed, Numbers};
 use crate::lane::{CHUNK, TransportLane, as_announced, ip_at};
 use crate::locate::{inner, locate};
 use crate::mark::{Mark, Work};
-use crate::order::leading;
 use crate::packet_reason::PacketReason;
 use crate::plan::{Plans, Stage, flow};
 use crate::sa::Sa;
@@ -42,35 +39,33 @@ impl<P: Provider> TransportLane<P> {
         let mut batch = core::mem::take(&mut self.batch);
         let mut incoming = frames.drain(..);
         let mut dropped = false;
-        loop {
-            let mut at = batch.len();
+        while !incoming.as_slice().is_empty() {
             let Self { shared, sad, snapshot, flows, counters, news, masked, outlet, general_out, .. } = self;
             let mut stage = Stage { shared, counters: &counters.outbound, news, masked, pool: cx.pool, now: cx.now, outlet: outlet.as_mut() };
             let guard = sad.enter();
             // A packet of two bundles with dummies brings two more.
             let most = if snapshot.dummies { CHUNK / 4 } else { CHUNK };
-            // Looked at where they stay: a list that is moved right after it was written costs more than its packet takes to be read.
-            batch.extend(incoming.by_ref().take(most).map(|frame| NetBufferList::from_frame(frame, 0)));
-            if batch.len() == at {
-                break;
-            }
+            let mut left = most.min(incoming.len());
             let mut known = Known { spd: &snapshot.spd, flows, guard: &guard };
             // What is plain and what is not take turns, in order.
-            while at < batch.len() {
-                let mut odd = batch.len() - at;
+            while left > 0 {
+                let mut odd = left;
                 if !*general_out {
-                    let went = stage.swift(&mut known, &mut batch[at..]);
+                    let went = stage.swift(&mut known, &mut incoming, left, &mut batch);
                     dropped |= went.dropped;
-                    at += went.packets;
-                    if at == batch.len() {
+                    left -= went.packets;
+                    if left == 0 {
                         break;
                     }
-                    odd = went.refused + stage.odd(&mut known, &batch[at + went.refused..]);
+                    let behind = incoming.as_slice().get(went.refused..left).unwrap_or_default();
+                    odd = went.refused + stage.odd(&mut known, behind);
                 }
                 dropped = true;
-                at = stage.general(snapshot, &guard, &mut batch, at..at + odd);
+                let at = batch.len();
+                batch.extend(incoming.by_ref().take(odd).map(|frame| NetBufferList::from_frame(frame, 0)));
+                stage.general(snapshot, &guard, &mut batch, at);
+                left -= odd;
             }
-            drop(guard);
         }
         drop(incoming);
         if dropped {
@@ -275,13 +270,12 @@ impl<P: Provider> TransportLane<P> {
 }
 
 impl<'a, P: Provider> Stage<'_, P> {
-    /// Takes packets of any kind, at most a chunk, in these places of a batch. Returns the place behind them: dummies may have come between.
+    /// Takes packets of any kind, at most a chunk: those at the end of a batch, from the place `first` on. Dummies may come between.
     // Not inlined: what it keeps of so many packets is far more than the swift way should have between its own.
     #[inline(never)]
-    fn general(&mut self, snapshot: &Snapshot, guard: &'a Guard<'a, Sa<P>>, batch: &mut NblBatch, places: Range<usize>) -> usize {
+    fn general(&mut self, snapshot: &Snapshot, guard: &'a Guard<'a, Sa<P>>, batch: &mut NblBatch, first: usize) {
         let mut plans = Plans::new();
-        let before = batch.len();
-        for (place, nbl) in places.clone().zip(&mut batch[places.clone()]) {
+        for (place, nbl) in batch.iter_mut().enumerate().skip(first) {
             self.decide(snapshot, guard, nbl, place, &mut plans);
         }
         if !plans.due.is_empty() {
@@ -290,7 +284,6 @@ impl<'a, P: Provider> Stage<'_, P> {
         self.number(&mut plans, batch);
         self.frame(&mut plans, batch);
         self.seal(&plans, batch);
-        places.end + (batch.len() - before)
     }
 }
 
@@ -312,16 +305,16 @@ impl<'a, P: Provider> Stage<'_, P> {
         if let Some((handle, tunnel)) = tunnel {
             let at = locate(nbl.buffer.as_slice(), ip, tunnel).ok_or(DropReason::Malformed)?;
             ip = inner(nbl.buffer.as_slice(), tunnel, at).ok_or(DropReason::Malformed)?;
-            let numbers = self.renumber(handle, tunnel)?;
-            nbl.order = self.turn(tunnel, leading(tunnel, numbers), 1);
+            let (numbers, order) = self.renumber(handle, tunnel, true)?;
+            nbl.order = order;
             write_numbers(nbl, at, numbers);
             tasks.around.push(Task { place, sa: tunnel, numbers, at, nic: false, order: nbl.order });
         }
         if !mark.hybrid {
             let at = locate(nbl.buffer.as_slice(), ip, sa).ok_or(DropReason::Malformed)?;
-            let numbers = self.renumber(handle, sa)?;
+            let (numbers, order) = self.renumber(handle, sa, tunnel.is_none())?;
             if tunnel.is_none() {
-                nbl.order = self.turn(sa, leading(sa, numbers), 1);
+                nbl.order = order;
             }
             write_numbers(nbl, at, numbers);
             tasks.first.push(Task { place, sa, numbers, at, nic: false, order: nbl.order });

@@ -277,9 +277,10 @@ impl<'a, P: Provider> Stage<'_, P> {
         }
     }
 
-    /// New numbers for a packet that the NIC has given back; its old ones are spent (OV2-SEND-7).
-    pub(crate) fn renumber(&mut self, handle: Handle, sa: &Sa<P>) -> Result<Numbers, DropReason> {
-        let mut numbers = Numbers::default();
+    /// New numbers for a packet that the NIC has given back; its old ones are spent (OV2-SEND-7). With its ordering group, if it is kept in order by the
+    /// bundle's first header.
+    pub(crate) fn renumber(&mut self, handle: Handle, sa: &Sa<P>, leads: bool) -> Result<(Numbers, u16), DropReason> {
+        let (mut numbers, mut order) = (Numbers::default(), 0);
         let numbering = self.numbering(sa);
         for association in sa.associations() {
             let Some(Ok(number)) = association.counter().map(|counter| counter.take(1)) else {
@@ -290,13 +291,17 @@ impl<'a, P: Provider> Stage<'_, P> {
                 Operation::Esp => numbers.esp = number,
                 Operation::Ah => numbers.ah = number,
             }
+            // At once: later numbers wait for it, also if there is none for the other header.
+            if leads && association.operation == sa.first() {
+                order = self.turn(sa, number, 1);
+            }
         }
         drop(numbering);
         self.watch(handle, sa, numbers);
         if sa.must_renew(numbers, true) {
             self.news.push(LaneNews::Renew(handle));
         }
-        Ok(numbers)
+        Ok((numbers, order))
     }
 
     /// Says when the owner should replace the SA and when its numbers are used up, and when the NIC should hear of a new high half (OV2-TRANS-5).
@@ -364,7 +369,8 @@ impl<'a, P: Provider> Stage<'_, P> {
             // Both lists are in the order of the packets, and every tunnel has something inside.
             let Some(inside) = inner.find(|inside| inside.task.place == place) else { return };
             let nbl = &mut batch[place];
-            if !put_around(plan, nbl) {
+            // What has ended inside is not made anything of again.
+            if Mark::read(nbl).is_dropped() || !put_around(plan, nbl) {
                 continue;
             }
             let l3 = u32::from(nbl.l3_offset);

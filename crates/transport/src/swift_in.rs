@@ -6,21 +6,22 @@
 //! that is refused is refused there, and told there. Both ways share the rules of numbers, lifetimes, look-up and stripping, and a property test holds them
 //! against each other.
 //!
-//! What is the same for a run of packets under one SA is done once a run: the look-up, the window's lock, the lifetime, the sums.
+//! What is the same for a run of packets under one SA is done once a run: the look-up, the window's lock, the lifetime, the sums; and numbers that follow one
+//! another, as nearly all do, are noted at its end. In between there is a loop for each kind of headers, which reads what it compares as whole words.
 
 use std::sync::MutexGuard;
 
 use ipsec::{Provider, ReplayWindow};
-use ndis::{CryptoStatus, IpsecReceive, NetBufferList, Operation, OutOfBand};
-use packet::{ETHERNET_HEADER_LEN, EtherType, Frame, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol, Medium, Spi, UDP_HEADER_LEN};
+use ndis::{CryptoStatus, IpsecReceive, NetBufferList, Operation};
+use packet::{ETHERNET_HEADER_LEN, EtherType, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol, Medium, Spi, UDP_HEADER_LEN};
 use sa_table::Handle;
 
 use crate::association::Association;
+use crate::flows::{FlowKey, v4_addresses, v6_addresses};
 use crate::inbound::{Chunk, InboundBatch};
 use crate::look::Search;
 use crate::parameters::Mode;
 use crate::sa::Sa;
-use crate::selector::{Flow, Selector};
 use crate::stripping::{Payload, strip_transport, strip_tunnel};
 use crate::transport::{LaneNews, Snapshot};
 use crate::verdict::{AssociationSeen, InboundVerdict, Verdict};
@@ -29,72 +30,99 @@ use crate::verdict::{AssociationSeen, InboundVerdict, Verdict};
 const ECN_HANDED_ON: u8 = 0b01;
 const ECN: u8 = 0b11;
 
+/// What the NIC says of a packet of which it has opened the one portion that there is.
+const GOOD: u64 = IpsecReceive::GOOD.to_bits();
+
 impl<'a, P: Provider> Chunk<'a, '_, P> {
-    /// Takes packets from the front of `lists` for as long as they are plain, in order. Returns how many.
+    /// Takes packets from the front of `lists` for as long as they are plain, in order: they stay in their lists, as they are to be delivered. Returns how
+    /// many.
     pub(crate) fn swift(&mut self, lists: &mut [NetBufferList], out: &mut InboundBatch) -> usize {
-        let (link, good) = (link_length(self.shared.medium), good());
-        let mut run: Option<Run<'a, P>> = None;
-        let (mut packets, mut bytes) = (0, 0_usize);
-        for nbl in lists {
-            if nbl.oob.ipsec_bits() != good {
-                break;
-            }
-            let frame = nbl.buffer.as_slice();
-            let Some(outer) = Outer::read(frame, link, self.snapshot) else { break };
-            if run.as_ref().is_none_or(|run| !run.is_of(&outer)) {
-                // The old one ends first: two locks held at once could be a deadlock.
-                drop(run.take());
-                run = self.begin(&outer);
-            }
-            let Some(run) = &mut run else { break };
-            let Some(carried) = run.read(frame, &outer, self.snapshot) else { break };
-            let Some(sequence) = run.take(&carried, outer.low) else { break };
-            // Nothing is refused from here on.
-            let (l3, end, pointer) = (outer.l3, outer.end, outer.ends.protocol_offset());
-            if run.tunnel {
-                strip_tunnel(&mut nbl.buffer, l3, carried.payload.start, carried.length, carried.v4);
-            } else {
-                strip_transport(&mut nbl.buffer, l3, pointer, carried.payload);
-            }
-            if run.extended && run.association.nic.must_tell((sequence >> 32) as u32) {
-                self.news.push(LaneNews::HighHalf(run.handle, Operation::Esp));
-            }
-            if out.report {
-                out.verdicts.push(delivered(nbl.tag, AssociationSeen { operation: Operation::Esp, spi: run.association.spi, sequence }));
-            }
-            packets += 1;
-            bytes += end - l3;
-            // It is in no order on the wire any more.
-            out.delivered.push(Frame { order: 0, ..nbl.take_frame() });
+        match self.shared.medium {
+            Medium::Ethernet => self.swift_at::<ETHERNET_HEADER_LEN>(lists, out),
+            Medium::Ip => self.swift_at::<0>(lists, out),
         }
-        drop(run);
-        if packets != 0 {
-            self.count_opened(packets, bytes as u64);
-        }
-        packets as usize
     }
 
-    /// How many packets at the front of `lists`, of which the first is not plain, go the general way together.
+    /// How many packets at the front of `lists`, of which the first is not taken, go the general way together.
     pub(crate) fn odd(&self, lists: &[NetBufferList]) -> usize {
-        let (link, good) = (link_length(self.shared.medium), good());
-        let plain = |nbl: &NetBufferList| {
-            nbl.oob.ipsec_bits() == good && Outer::read(nbl.buffer.as_slice(), link, self.snapshot).is_some_and(|outer| self.suits(&outer).is_some())
+        match self.shared.medium {
+            Medium::Ethernet => self.odd_at::<ETHERNET_HEADER_LEN>(lists),
+            Medium::Ip => self.odd_at::<0>(lists),
+        }
+    }
+
+    fn swift_at<const L3: usize>(&mut self, lists: &mut [NetBufferList], out: &mut InboundBatch) -> usize {
+        let (mut packets, mut bytes) = (0, 0);
+        let mut rest = lists;
+        while let Some(first) = rest.first() {
+            if first.oob.ipsec_bits() != GOOD {
+                break;
+            }
+            let Some(outer) = Outer::read::<L3>(first.buffer.as_slice(), self.snapshot) else { break };
+            let Some(mut run) = self.begin(&outer) else { break };
+            let verdicts = out.report.then_some(&mut out.verdicts);
+            let taken = match (run.shape.v4, run.tunnel) {
+                (true, true) => run.take::<L3, true, true>(rest, self.snapshot, verdicts),
+                (true, false) => run.take::<L3, true, false>(rest, self.snapshot, verdicts),
+                (false, true) => run.take::<L3, false, true>(rest, self.snapshot, verdicts),
+                (false, false) => run.take::<L3, false, false>(rest, self.snapshot, verdicts),
+            };
+            if taken == 0 {
+                break;
+            }
+            // All that are taken have the half that the NIC is in.
+            if run.extended && run.association.nic.must_tell(run.association.nic.high()) {
+                self.news.push(LaneNews::HighHalf(run.handle, Operation::Esp));
+            }
+            packets += taken;
+            bytes += run.seen;
+            // (Dropped here: two windows locked at once could be a deadlock.)
+            drop(run);
+            rest = rest.get_mut(taken..).unwrap_or_default();
+        }
+        if packets != 0 {
+            self.count_opened(packets as u64, bytes);
+        }
+        packets
+    }
+
+    #[inline(never)]
+    fn odd_at<const L3: usize>(&self, lists: &[NetBufferList]) -> usize {
+        let mut run: Option<Run<'a, P>> = None;
+        let mut is_taken = |nbl: &NetBufferList| {
+            let frame = nbl.buffer.as_slice();
+            if nbl.oob.ipsec_bits() != GOOD {
+                return false;
+            }
+            let Some(outer) = Outer::read::<L3>(frame, self.snapshot) else { return false };
+            if run.as_ref().is_none_or(|run| !run.shape.is_of(&outer)) {
+                // The old one goes first, as above.
+                run = None;
+                run = self.begin(&outer);
+            }
+            run.as_mut().is_some_and(|run| match (run.shape.v4, run.tunnel) {
+                (true, true) => run.takes::<L3, true, true>(frame, self.snapshot),
+                (true, false) => run.takes::<L3, true, false>(frame, self.snapshot),
+                (false, true) => run.takes::<L3, false, true>(frame, self.snapshot),
+                (false, false) => run.takes::<L3, false, false>(frame, self.snapshot),
+            })
         };
-        1 + lists.iter().skip(1).take_while(|nbl| !plain(nbl)).count()
+        1 + lists.iter().skip(1).take_while(|nbl| !is_taken(nbl)).count()
     }
 
     /// The SA of a packet, if its packets may go this way.
-    fn suits(&self, outer: &Outer<'_>) -> Option<(Handle, &'a Sa<P>)> {
+    fn suits(&self, outer: &Outer) -> Option<(Handle, &'a Sa<P>)> {
         let port = (outer.port != 0).then_some(outer.port);
-        let (source, destination) = (outer.ends.source(), outer.ends.destination());
-        let Search::Right(handle, sa) = self.search(source, destination, Spi::from_be_bytes(outer.spi), Operation::Esp, port) else { return None };
+        let Search::Right(handle, sa) = self.search(outer.source(), outer.destination(), Spi::from_be_bytes(outer.spi), Operation::Esp, port) else {
+            return None;
+        };
         // In transport mode UDP means a NAT, and checksums that no longer fit.
         let suits = sa.is_esp_alone() && (sa.mode == Mode::Tunnel || !sa.in_udp()) && sa.offload_handle().is_some();
         suits.then_some((handle, sa))
     }
 
     #[inline(never)]
-    fn begin(&self, outer: &Outer<'_>) -> Option<Run<'a, P>> {
+    fn begin(&self, outer: &Outer) -> Option<Run<'a, P>> {
         let (handle, sa) = self.suits(outer)?;
         let half = sa.esp.as_ref()?;
         let window = half.association.replay()?;
@@ -104,44 +132,36 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             _ => half.transform.prefix_length() + ipsec::TRAILER_LENGTH + half.transform.icv_length(),
         };
         // The window is locked by now: whoever had it before has counted what was carried.
-        let (left_packets, left_bytes) = sa.lifetime.left(self.now)?;
+        let (left_packets, left_bytes) = sa.lifetime.left(self.now).unwrap_or_default();
+        let shape = Shape {
+            ends: outer.ends,
+            spi: u32::from_le_bytes(outer.spi),
+            port: outer.port,
+            v4: outer.v4,
+            protocol: if outer.port == 0 { IpProtocol::ESP.0 } else { IpProtocol::UDP.0 },
+            selective: !sa.selectors().is_empty(),
+            at: outer.at,
+            start: outer.at + half.transform.prefix_length(),
+            icv: half.transform.icv_length(),
+            shortest: outer.at + shortest,
+        };
+        let (tunnel, extended) = (sa.mode == Mode::Tunnel, half.association.extended);
+        let association = &half.association;
         Some(Run {
             handle,
             sa,
-            association: &half.association,
+            association,
             window,
-            ends: Kept::new(outer.ends),
-            spi: outer.spi,
-            port: outer.port,
-            tunnel: sa.mode == Mode::Tunnel,
-            extended: half.association.extended,
-            selectors: sa.selectors(),
-            prefix: half.transform.prefix_length(),
-            icv: half.transform.icv_length(),
-            shortest,
+            shape,
+            tunnel,
+            extended,
             left_packets,
             left_bytes,
             packets: 0,
             bytes: 0,
-            flow: None,
+            seen: 0,
+            flow: FlowKey::default(),
         })
-    }
-}
-
-/// What the NIC says of a packet of which it has opened the one portion that there is.
-#[inline]
-fn good() -> u64 {
-    let mut oob = OutOfBand::default();
-    oob.set_ipsec_receive(IpsecReceive { crypto_done: true, ..IpsecReceive::UNTOUCHED });
-    oob.ipsec_bits()
-}
-
-/// Length of a plain link header.
-#[inline]
-const fn link_length(medium: Medium) -> usize {
-    match medium {
-        Medium::Ethernet => ETHERNET_HEADER_LEN,
-        Medium::Ip => 0,
     }
 }
 
@@ -158,184 +178,216 @@ fn delivered(tag: u64, seen: AssociationSeen) -> InboundVerdict {
     }
 }
 
-/// Source and destination as they stand in an IP header.
-#[derive(Clone, Copy)]
-enum Ends<'f> {
-    V4(&'f [u8; 8]),
-    V6(&'f [u8; 32]),
-}
-
-impl Ends<'_> {
-    fn source(self) -> IpAddress {
-        match self {
-            Self::V4(&[a, b, c, d, ..]) => IpAddress::v4([a, b, c, d]),
-            Self::V6(ends) => IpAddress::v6(ends.first_chunk().copied().unwrap_or_default()),
-        }
-    }
-
-    fn destination(self) -> IpAddress {
-        match self {
-            Self::V4(&[.., a, b, c, d]) => IpAddress::v4([a, b, c, d]),
-            Self::V6(ends) => IpAddress::v6(ends.last_chunk().copied().unwrap_or_default()),
-        }
-    }
-
-    #[inline(always)]
-    const fn is_v4(self) -> bool {
-        matches!(self, Self::V4(_))
-    }
-
-    /// Offset from the start of the IP header of the byte that names what follows it.
-    const fn protocol_offset(self) -> usize {
-        if self.is_v4() { 9 } else { 6 }
-    }
-}
-
-/// The same, kept for comparison with the next packet's; of IPv4 the first word alone.
-#[derive(Clone, Copy)]
-struct Kept {
+/// What an SA's packets are found by, as the first one of a run shows it. Offsets are in bytes from the start of the frame.
+struct Outer {
+    /// Source and destination, as [`FlowKey`] has them.
+    ends: [u64; 4],
     v4: bool,
-    words: [u64; 4],
-}
-
-impl Kept {
-    fn new(ends: Ends<'_>) -> Self {
-        match ends {
-            Ends::V4(ends) => Self { v4: true, words: [u64::from_ne_bytes(*ends), 0, 0, 0] },
-            Ends::V6(ends) => Self { v4: false, words: words(ends) },
-        }
-    }
-
-    #[inline(always)]
-    fn is(&self, ends: Ends<'_>) -> bool {
-        match ends {
-            Ends::V4(ends) => self.v4 && u64::from_ne_bytes(*ends) == self.words[0],
-            Ends::V6(ends) => !self.v4 && words(ends) == self.words,
-        }
-    }
-}
-
-#[inline(always)]
-fn words(bytes: &[u8; 32]) -> [u64; 4] {
-    let (words, _) = bytes.as_chunks();
-    [0, 1, 2, 3].map(|at| words.get(at).map_or(0, |&word| u64::from_ne_bytes(word)))
-}
-
-/// A plain IP header, and what it says: no options, no extension headers, not a part of a packet.
-struct Header<'f> {
-    ends: Ends<'f>,
-    traffic_class: u8,
-    protocol: IpProtocol,
-    /// Of the header, in bytes.
-    length: usize,
-    /// Of the packet, all of which is there.
-    total: usize,
-}
-
-impl<'f> Header<'f> {
-    /// Reads the header at the start of `ip`, which has `available` bytes that can be the packet's.
-    #[inline(always)]
-    fn read(ip: &'f [u8], available: usize) -> Option<Self> {
-        let header: &[u8; IPV4_HEADER_LEN] = ip.first_chunk()?;
-        if header[0] != 0x45 {
-            return Self::read_v6(ip, available);
-        }
-        let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
-        // Neither more fragments nor an offset.
-        let part = u16::from_ne_bytes([header[6], header[7]]) & const { u16::from_ne_bytes(0x3fff_u16.to_be_bytes()) } != 0;
-        if part || total < IPV4_HEADER_LEN || total > available {
-            return None;
-        }
-        Some(Self { ends: Ends::V4(header.last_chunk()?), traffic_class: header[1], protocol: IpProtocol(header[9]), length: IPV4_HEADER_LEN, total })
-    }
-
-    #[inline]
-    fn read_v6(ip: &'f [u8], available: usize) -> Option<Self> {
-        let header: &[u8; IPV6_HEADER_LEN] = ip.first_chunk()?;
-        let protocol = IpProtocol(header[6]);
-        let total = IPV6_HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
-        if header[0] >> 4 != 6 || protocol.is_ipv6_extension() || total > available {
-            return None;
-        }
-        Some(Self { ends: Ends::V6(header.last_chunk()?), traffic_class: header[0] << 4 | header[1] >> 4, protocol, length: IPV6_HEADER_LEN, total })
-    }
-}
-
-/// A packet as it came up. Offsets are in bytes from the start of the frame.
-struct Outer<'f> {
-    ends: Ends<'f>,
     spi: [u8; 4],
-    /// Low half of the sequence number.
-    low: u32,
     /// Destination port of the UDP header in front of ESP; 0: there is none. (That is no port.)
     port: u16,
-    traffic_class: u8,
-    l3: usize,
-    /// Where the ESP is, and where that and the packet end.
+    /// Where the ESP is.
     at: usize,
-    end: usize,
 }
 
-impl<'f> Outer<'f> {
-    #[inline(always)]
-    fn read(frame: &'f [u8], l3: usize, snapshot: &Snapshot) -> Option<Self> {
-        let ip = frame.get(l3..)?;
-        let header = Header::read(ip, ip.len())?;
-        if l3 != 0 {
-            let &[.., e0, e1] = frame.first_chunk::<ETHERNET_HEADER_LEN>()?;
-            let announced = if header.ends.is_v4() { EtherType::IPV4 } else { EtherType::IPV6 };
-            if u16::from_be_bytes([e0, e1]) != announced.0 {
-                return None;
+impl Outer {
+    /// Reads a frame with a plain IP header and ESP, perhaps in UDP, behind `L3` bytes of plain link header. Lengths are [`Shape::look`]'s.
+    #[inline]
+    fn read<const L3: usize>(frame: &[u8], snapshot: &Snapshot) -> Option<Self> {
+        let ip = frame.get(L3..)?;
+        let v4 = ip.first()? >> 4 == 4;
+        let (protocol, header, ends) = if v4 {
+            let header: &[u8; IPV4_HEADER_LEN] = ip.first_chunk()?;
+            (IpProtocol(header[9]), IPV4_HEADER_LEN, v4_addresses(header))
+        } else {
+            let header: &[u8; IPV6_HEADER_LEN] = ip.first_chunk()?;
+            (IpProtocol(header[6]), IPV6_HEADER_LEN, v6_addresses(header))
+        };
+        let behind = ip.get(header..)?;
+        let (port, udp) = match protocol {
+            IpProtocol::ESP => (0, 0),
+            IpProtocol::UDP => {
+                let &[_, _, p0, p1] = behind.first_chunk()?;
+                (Some(u16::from_be_bytes([p0, p1])).filter(|&port| port != 0 && snapshot.is_udp_esp(port))?, UDP_HEADER_LEN)
             }
-        }
-        let (port, at) = match header.protocol {
-            IpProtocol::ESP => (0, header.length),
-            IpProtocol::UDP => (esp_port(ip.get(header.length..header.total)?, snapshot)?, header.length + UDP_HEADER_LEN),
             _ => return None,
         };
-        // Beyond the packet's end this is not its own; but then it is too short for any SA, which is looked at before anything else.
-        let &[s0, s1, s2, s3, n0, n1, n2, n3] = ip.get(at..)?.first_chunk()?;
-        Some(Self {
-            ends: header.ends,
-            spi: [s0, s1, s2, s3],
-            low: u32::from_be_bytes([n0, n1, n2, n3]),
-            port,
-            traffic_class: header.traffic_class,
-            l3,
-            at: l3 + at,
-            end: l3 + header.total,
+        // With an SPI of zero it is IKE, and a keepalive is shorter than an SPI.
+        let spi = *behind.get(udp..)?.first_chunk()?;
+        let ike = udp != 0 && spi == packet::NON_ESP_MARKER;
+        (!ike).then_some(Self { ends, v4, spi, port, at: L3 + header + udp })
+    }
+
+    fn source(&self) -> IpAddress {
+        FlowKey::addresses(self.v4, self.ends).0
+    }
+
+    fn destination(&self) -> IpAddress {
+        FlowKey::addresses(self.v4, self.ends).1
+    }
+}
+
+/// What all packets of a run show, and where in them things are. Offsets are in bytes from the start of the frame.
+#[derive(Clone, Copy)]
+struct Shape {
+    ends: [u64; 4],
+    /// Its bytes, as a little-endian number.
+    spi: u32,
+    port: u16,
+    v4: bool,
+    /// What the IP header announces: ESP or UDP.
+    protocol: u8,
+    /// Whether the SA carries only some packets.
+    selective: bool,
+    /// Where the ESP is, and what it protects.
+    at: usize,
+    start: usize,
+    /// Length of the ICV.
+    icv: usize,
+    /// Where the shortest packet ends.
+    shortest: usize,
+}
+
+/// What a packet is, and what it carries.
+struct Seen {
+    /// Low half of the sequence number.
+    low: u32,
+    /// Of the IP packet, in bytes.
+    total: usize,
+    /// Of what was protected, without trailer.
+    length: usize,
+    next_header: u8,
+    /// Of what is delivered: in tunnel mode the inner packet's length, which padding may follow.
+    inner: usize,
+    /// Whether that is IPv4.
+    v4: bool,
+    /// What selectors look at; `None` where nobody needs to.
+    flow: Option<FlowKey>,
+}
+
+/// What an inner header says.
+struct Inner {
+    v4: bool,
+    traffic_class: u8,
+    protocol: IpProtocol,
+    total: usize,
+    flow: FlowKey,
+}
+
+impl Shape {
+    /// Whether a packet names the run's SA. (That one was found by the same values.)
+    fn is_of(&self, outer: &Outer) -> bool {
+        self.ends == outer.ends && self.v4 == outer.v4 && self.spi == u32::from_le_bytes(outer.spi) && self.port == outer.port
+    }
+
+    /// Reads a packet; `None` if it is not plain, or not the run's.
+    #[inline(always)]
+    fn look<const L3: usize, const V4: bool, const TUNNEL: bool>(&self, frame: &[u8]) -> Option<Seen> {
+        let (total, class) = self.outer::<L3, V4>(frame)?;
+        let end = L3 + total;
+        if end < self.shortest {
+            return None;
+        }
+        let esp = u64::from_le_bytes(*frame.get(self.at..)?.first_chunk()?);
+        if esp as u32 != self.spi || (self.port != 0 && !self.is_in_udp(frame, L3, total)) {
+            return None;
+        }
+        let low = ((esp >> 32) as u32).swap_bytes();
+        let text = frame.get(self.start..end - self.icv)?;
+        let &[pad_length, next_header] = text.last_chunk()?;
+        let length = (text.len() - ipsec::TRAILER_LENGTH).checked_sub(usize::from(pad_length))?;
+        if !TUNNEL {
+            let protocol = IpProtocol(next_header);
+            let special = matches!(protocol, IpProtocol::IPV4 | IpProtocol::IPV6 | IpProtocol::NO_NEXT_HEADER);
+            if special || (!V4 && protocol.is_ipv6_extension()) {
+                return None;
+            }
+            let flow = FlowKey::between(V4, self.ends, protocol, text.get(..length)?);
+            return Some(Seen { low, total, length, next_header, inner: length, v4: V4, flow: Some(flow) });
+        }
+        let inner = Inner::read(text, length)?;
+        let announced = if inner.v4 { IpProtocol::IPV4 } else { IpProtocol::IPV6 };
+        let handed_on = class & ECN_HANDED_ON != 0 && (class ^ inner.traffic_class) & ECN != 0;
+        if next_header != announced.0 || handed_on {
+            return None;
+        }
+        // Most protocols have nothing that is to be looked at where a tunnel carries everything.
+        let asked = self.selective || is_special(inner.protocol);
+        Some(Seen { low, total, length, next_header, inner: inner.total, v4: inner.v4, flow: asked.then_some(inner.flow) })
+    }
+
+    /// Length of the IP packet behind `L3` bytes of link header, all of which is there, and its traffic class.
+    #[inline(always)]
+    fn outer<const L3: usize, const V4: bool>(&self, frame: &[u8]) -> Option<(usize, u8)> {
+        let (link, ip) = frame.split_first_chunk::<L3>()?;
+        let announced = if V4 { EtherType::IPV4 } else { EtherType::IPV6 };
+        let announced = link.last_chunk().is_none_or(|ethertype| *ethertype == announced.0.to_be_bytes());
+        let (total, class, same) = if V4 {
+            let header: &[u8; IPV4_HEADER_LEN] = ip.first_chunk()?;
+            let differs = not_plain(header) | (v4_addresses(header)[0] ^ self.ends[0]) | u64::from(header[9] ^ self.protocol);
+            (usize::from(u16::from_be_bytes([header[2], header[3]])), header[1], differs == 0)
+        } else {
+            let header: &[u8; IPV6_HEADER_LEN] = ip.first_chunk()?;
+            let same = header[0] >> 4 == 6 && header[6] == self.protocol && v6_addresses(header) == self.ends;
+            (IPV6_HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]])), header[0] << 4 | header[1] >> 4, same)
+        };
+        (same && announced && total <= ip.len()).then_some((total, class))
+    }
+
+    /// Whether the UDP header in front of the ESP is that of all of it, and to the run's port.
+    #[inline(never)]
+    fn is_in_udp(&self, frame: &[u8], l3: usize, total: usize) -> bool {
+        let from = self.at - UDP_HEADER_LEN;
+        let header = frame.get(from..).and_then(<[u8]>::first_chunk::<UDP_HEADER_LEN>);
+        header.is_some_and(|header| {
+            let (port, length) = (u16::from_be_bytes([header[2], header[3]]), u16::from_be_bytes([header[4], header[5]]));
+            port == self.port && usize::from(length) == l3 + total - from
         })
     }
 }
 
-/// The port that ESP in UDP came to; `None` if it is not that.
-#[inline(never)]
-fn esp_port(datagram: &[u8], snapshot: &Snapshot) -> Option<u16> {
-    let (header, behind) = datagram.split_first_chunk::<UDP_HEADER_LEN>()?;
-    let port = u16::from_be_bytes([header[2], header[3]]);
-    let whole = usize::from(u16::from_be_bytes([header[4], header[5]])) == datagram.len();
-    // With an SPI of zero it is IKE, and a keepalive is shorter than an SPI.
-    let esp = behind.first_chunk::<4>().is_some_and(|spi| *spi != packet::NON_ESP_MARKER);
-    (whole && esp && port != 0 && snapshot.is_udp_esp(port)).then_some(port)
+/// Zero if an IPv4 header has no options and is not that of a part of a packet.
+#[inline(always)]
+fn not_plain(header: &[u8; IPV4_HEADER_LEN]) -> u64 {
+    // Version and length; neither more fragments nor an offset.
+    const LOOKED_AT: u64 = 0xff3f_0000_0000_00ff;
+    let first = header.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    first & LOOKED_AT ^ 0x45
 }
 
-/// What a packet carries.
-struct Carried {
-    payload: Payload,
-    /// Of what is delivered: in tunnel mode the inner packet's length, which padding may follow.
-    length: usize,
-    /// Whether that is IPv4.
-    v4: bool,
-    /// What the SA's life is counted by.
-    counts: u64,
+/// Whether packets of a protocol may be another SA's.
+const fn is_special(protocol: IpProtocol) -> bool {
+    matches!(protocol, IpProtocol::ESP | IpProtocol::AH | IpProtocol::UDP)
 }
 
-/// What selectors look at, kept for comparison with the next packet's.
-#[derive(Clone, Copy)]
-struct FlowKept {
-    ends: Kept,
-    protocol: IpProtocol,
-    ports: Option<[u8; 4]>,
+impl Inner {
+    /// Reads the plain packet at the start of `text`, of which `length` bytes can be its own.
+    #[inline(always)]
+    fn read(text: &[u8], length: usize) -> Option<Self> {
+        let header: &[u8; IPV4_HEADER_LEN] = text.first_chunk()?;
+        if not_plain(header) != 0 {
+            return Self::read_v6(text, length);
+        }
+        let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+        if total > length {
+            return None;
+        }
+        let payload = text.get(IPV4_HEADER_LEN..total)?;
+        let protocol = IpProtocol(header[9]);
+        Some(Self { v4: true, traffic_class: header[1], protocol, total, flow: FlowKey::v4(header, protocol, payload) })
+    }
+
+    #[inline(never)]
+    fn read_v6(text: &[u8], length: usize) -> Option<Self> {
+        let header: &[u8; IPV6_HEADER_LEN] = text.first_chunk()?;
+        let protocol = IpProtocol(header[6]);
+        let total = IPV6_HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+        if header[0] >> 4 != 6 || protocol.is_ipv6_extension() || total > length {
+            return None;
+        }
+        let payload = text.get(IPV6_HEADER_LEN..total)?;
+        Some(Self { v4: false, traffic_class: header[0] << 4 | header[1] >> 4, protocol, total, flow: FlowKey::v6(header, protocol, payload) })
+    }
 }
 
 /// Packets of one SA in a row. What they add to its life is added at the end, and its window is unlocked after that.
@@ -344,119 +396,146 @@ struct Run<'a, P: Provider> {
     sa: &'a Sa<P>,
     association: &'a Association,
     window: MutexGuard<'a, ReplayWindow>,
-    ends: Kept,
-    spi: [u8; 4],
-    port: u16,
+    shape: Shape,
     tunnel: bool,
     extended: bool,
-    selectors: &'a [Selector],
-    /// Lengths in ESP, in bytes.
-    prefix: usize,
-    icv: usize,
-    shortest: usize,
     /// What may be carried before there is something to tell.
     left_packets: u64,
     left_bytes: u64,
+    /// What was carried.
     packets: u64,
     bytes: u64,
-    /// One that the SA may carry.
-    flow: Option<FlowKept>,
+    /// Bytes of the IP packets that were taken.
+    seen: u64,
+    /// A flow that the SA may carry.
+    flow: FlowKey,
 }
 
 impl<P: Provider> Drop for Run<'_, P> {
+    #[inline]
     fn drop(&mut self) {
-        self.sa.lifetime.carried(self.packets, self.bytes);
+        if self.packets != 0 {
+            self.sa.lifetime.carried(self.packets, self.bytes);
+        }
     }
 }
 
+/// The number that comes next where none is lost.
+#[derive(Clone, Copy)]
+struct Next {
+    /// Its high half, in its place.
+    high: u64,
+    /// Its low half; 0 where a number that follows the highest is not certain, or has another high half.
+    low: u32,
+}
+
 impl<P: Provider> Run<'_, P> {
-    /// Whether a packet names the run's SA. (That one was found by the same values.)
-    #[inline(always)]
-    fn is_of(&self, outer: &Outer<'_>) -> bool {
-        self.spi == outer.spi && self.port == outer.port && self.ends.is(outer.ends)
-    }
-
-    /// Takes a packet, which is delivered then, and notes its number; `None` if that is not certain and new, or there is something to tell of the SA's life,
-    /// and then nothing was changed.
-    #[inline(always)]
-    fn take(&mut self, carried: &Carried, low: u32) -> Option<u64> {
-        let sequence = if self.extended {
-            let sequence = self.window.infer(low);
-            self.association.is_where_the_nic_is(&self.window, sequence).then_some(sequence)?
-        } else {
-            u64::from(low)
-        };
-        if self.packets == self.left_packets || carried.counts > self.left_bytes - self.bytes || !self.window.update(sequence).is_new() {
-            return None;
-        }
-        self.packets += 1;
-        self.bytes += carried.counts;
-        Some(sequence)
-    }
-
-    /// Reads what a packet carries; `None` if that is not plain, or the SA may not carry it.
-    #[inline(always)]
-    fn read(&mut self, frame: &[u8], outer: &Outer<'_>, snapshot: &Snapshot) -> Option<Carried> {
-        if outer.end < outer.at + self.shortest {
-            return None;
-        }
-        let start = outer.at + self.prefix;
-        let text = frame.get(start..outer.end - self.icv)?;
-        let &[pad_length, next_header] = text.last_chunk()?;
-        let length = (text.len() - ipsec::TRAILER_LENGTH).checked_sub(usize::from(pad_length))?;
-        let payload = Payload { from: outer.at, start, length, next_header };
-        if !self.tunnel {
-            return self.read_transport(text, outer, payload, snapshot);
-        }
-        let inner = Header::read(text, length)?;
-        let v4 = inner.ends.is_v4();
-        let announced = if v4 { IpProtocol::IPV4 } else { IpProtocol::IPV6 };
-        let handed_on = outer.traffic_class & ECN_HANDED_ON != 0 && (outer.traffic_class ^ inner.traffic_class) & ECN != 0;
-        if next_header != announced.0 || handed_on {
-            return None;
-        }
-        // Most SAs of tunnels carry everything, and most protocols have nothing that is to be looked at then.
-        let asked = !self.selectors.is_empty() || matches!(inner.protocol, IpProtocol::ESP | IpProtocol::AH | IpProtocol::UDP);
-        if asked && !self.may_carry(inner.ends, inner.protocol, text.get(inner.length..inner.total)?, snapshot) {
-            return None;
-        }
-        Some(Carried { payload, length: inner.total, v4, counts: length as u64 })
-    }
-
+    /// Takes packets from the front of `lists`: their numbers are noted, and their headers gone. It ends before the first that is not plain, not the run's, of
+    /// a number that is not certain and new, or with which there is something to tell of the SA's life; of that nothing is changed. Returns how many.
+    // What the loop needs it has in registers, in functions of their own for all kinds of headers.
     #[inline(never)]
-    fn read_transport(&mut self, text: &[u8], outer: &Outer<'_>, payload: Payload, snapshot: &Snapshot) -> Option<Carried> {
-        let protocol = IpProtocol(payload.next_header);
-        let special = matches!(protocol, IpProtocol::IPV4 | IpProtocol::IPV6 | IpProtocol::NO_NEXT_HEADER);
-        if special || (!outer.ends.is_v4() && protocol.is_ipv6_extension()) {
-            return None;
+    fn take<const L3: usize, const V4: bool, const TUNNEL: bool>(
+        &mut self,
+        lists: &mut [NetBufferList],
+        snapshot: &Snapshot,
+        mut verdicts: Option<&mut Vec<InboundVerdict>>,
+    ) -> usize {
+        let shape = self.shape;
+        let mut flow = self.flow;
+        let mut next = self.next();
+        let (mut packets, mut bytes, mut seen, mut pending) = (0, 0, 0, 0);
+        let most = usize::try_from(self.left_packets).unwrap_or(usize::MAX);
+        for nbl in lists.iter_mut().take(most) {
+            if nbl.oob.ipsec_bits() != GOOD {
+                break;
+            }
+            let Some(packet) = shape.look::<L3, V4, TUNNEL>(nbl.buffer.as_slice()) else { break };
+            if let Some(its) = packet.flow
+                && !its.is(&flow)
+            {
+                if !self.may_carry(&its, snapshot) {
+                    break;
+                }
+                flow = its;
+            }
+            // What the SA's life is counted by.
+            let counts = if TUNNEL { packet.length } else { shape.at - L3 + packet.length } as u64;
+            if counts > self.left_bytes - bytes {
+                break;
+            }
+            let mut sequence = next.high | u64::from(packet.low);
+            if packet.low == next.low && packet.low != 0 {
+                pending += 1;
+                next.low = next.low.wrapping_add(1);
+            } else {
+                let noted = self.note(pending, packet.low);
+                pending = 0;
+                let Some(number) = noted else { break };
+                sequence = number;
+                next = self.next();
+            }
+            // Nothing is refused from here on.
+            if TUNNEL {
+                strip_tunnel(&mut nbl.buffer, L3, shape.start, packet.inner, packet.v4);
+            } else {
+                let payload = Payload { from: shape.at, start: shape.start, length: packet.length, next_header: packet.next_header };
+                strip_transport(&mut nbl.buffer, L3, if V4 { 9 } else { 6 }, payload);
+            }
+            if let Some(verdicts) = &mut verdicts {
+                verdicts.push(delivered(nbl.tag, AssociationSeen { operation: Operation::Esp, spi: self.association.spi, sequence }));
+            }
+            packets += 1;
+            bytes += counts;
+            seen += packet.total as u64;
         }
-        let carried = self.may_carry(outer.ends, protocol, text.get(..payload.length)?, snapshot);
-        let counts = (outer.at - outer.l3 + payload.length) as u64;
-        carried.then_some(Carried { payload, length: payload.length, v4: outer.ends.is_v4(), counts })
+        self.window.advance(pending);
+        (self.packets, self.bytes, self.seen, self.flow) = (packets as u64, bytes, seen, flow);
+        packets
     }
 
-    /// Whether the SA may carry a packet, and no other SA is about it. Packets of a flow come one after the other: only the first of them is held against the
-    /// selectors.
+    /// Whether [`Run::take`] takes this packet when what there is to tell of the SA's life has been told.
+    fn takes<const L3: usize, const V4: bool, const TUNNEL: bool>(&self, frame: &[u8], snapshot: &Snapshot) -> bool {
+        self.shape.look::<L3, V4, TUNNEL>(frame).is_some_and(|packet| {
+            let carried = packet.flow.is_none_or(|flow| self.may_carry(&flow, snapshot));
+            carried && !self.sa.lifetime.is_over() && self.certain(packet.low).is_some_and(|number| self.window.check(number).is_new())
+        })
+    }
+
     #[inline]
-    fn may_carry(&mut self, ends: Ends<'_>, protocol: IpProtocol, upper: &[u8], snapshot: &Snapshot) -> bool {
-        let ports = if protocol.has_ports() { upper.first_chunk::<4>().copied() } else { None };
-        let another = match protocol {
+    fn next(&self) -> Next {
+        let next = self.window.next().filter(|&next| self.is_certain(next));
+        next.map_or(Next { high: 0, low: 0 }, |next| Next { high: next >> 32 << 32, low: next as u32 })
+    }
+
+    /// Whether a packet of this number can be one, and the NIC has taken it for that.
+    #[inline]
+    fn is_certain(&self, sequence: u64) -> bool {
+        if self.extended { self.association.is_where_the_nic_is(&self.window, sequence) } else { sequence >> 32 == 0 }
+    }
+
+    /// The number of a packet with this low half, if that is certain.
+    #[inline]
+    fn certain(&self, low: u32) -> Option<u64> {
+        Some(self.association.infer(&self.window, low)).filter(|&sequence| self.is_certain(sequence))
+    }
+
+    /// Notes `pending` numbers that follow the highest, and then that of a packet; `None` if it is not certain and new, and then it was not noted.
+    #[inline(never)]
+    fn note(&mut self, pending: u64, low: u32) -> Option<u64> {
+        self.window.advance(pending);
+        let sequence = self.certain(low)?;
+        self.window.update(sequence).is_new().then_some(sequence)
+    }
+
+    /// Whether the SA may carry a packet, and no other SA is about it. Packets of a flow come one after the other: only the first of them is asked for.
+    #[inline(never)]
+    fn may_carry(&self, flow: &FlowKey, snapshot: &Snapshot) -> bool {
+        let flow = flow.flow();
+        let another = match flow.protocol {
             IpProtocol::ESP | IpProtocol::AH => true,
-            IpProtocol::UDP => ports.is_some_and(|[.., p0, p1]| snapshot.is_udp_esp(u16::from_be_bytes([p0, p1]))),
+            IpProtocol::UDP => flow.ports.is_some_and(|(_, port)| snapshot.is_udp_esp(port)),
             _ => false,
         };
-        if another || self.selectors.is_empty() {
-            return !another;
-        }
-        let same = self.flow.as_ref().is_some_and(|flow| flow.protocol == protocol && flow.ports == ports && flow.ends.is(ends));
-        if !same {
-            let numbers = |[s0, s1, d0, d1]: [u8; 4]| (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
-            let flow = Flow { source: ends.source(), destination: ends.destination(), protocol, ports: ports.map(numbers) };
-            if !self.sa.selects(|| flow) {
-                return false;
-            }
-            self.flow = Some(FlowKept { ends: Kept::new(ends), protocol, ports });
-        }
-        true
+        !another && self.sa.selects(|| flow)
     }
 }

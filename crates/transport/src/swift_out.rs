@@ -6,10 +6,12 @@
 //! there is to do or to say, about packets or their SAs, is the general way's ([`plan`](crate::plan)): it takes the packets as they came, before anything
 //! was changed for them, and the outcome is the same.
 
+use std::vec::Drain;
+
 use arrayvec::ArrayVec;
 use ipsec::{Provider, SealBatch};
-use ndis::{HeaderTransmit, NetBufferList, OffloadHandle};
-use packet::{ETHERNET_HEADER_LEN, EtherType, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, Medium};
+use ndis::{HeaderTransmit, NblBatch, NetBufferList, OffloadHandle};
+use packet::{ETHERNET_HEADER_LEN, EtherType, Frame, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, Medium};
 use sa_table::{Guard, Handle};
 
 use crate::flows::{FlowKey, Flows};
@@ -58,30 +60,32 @@ pub(crate) struct Known<'k, 'a, P: Provider> {
 }
 
 impl<'a, P: Provider> Stage<'_, P> {
-    /// Takes plain packets, at most a chunk, from the start of `lists`, as far as there are any.
-    pub(crate) fn swift(&mut self, known: &mut Known<'_, 'a, P>, lists: &mut [NetBufferList]) -> Went {
+    /// Takes plain packets, at most `most` and a chunk, from the start of `incoming`, as far as there are any, and appends their lists to `batch`.
+    pub(crate) fn swift(&mut self, known: &mut Known<'_, 'a, P>, incoming: &mut Drain<'_, Frame>, most: usize, batch: &mut NblBatch) -> Went {
         match self.shared.medium {
-            Medium::Ethernet => self.swift_at::<ETHERNET_HEADER_LEN>(known, lists),
-            Medium::Ip => self.swift_at::<0>(known, lists),
+            Medium::Ethernet => self.swift_at::<ETHERNET_HEADER_LEN>(known, incoming, most, batch),
+            Medium::Ip => self.swift_at::<0>(known, incoming, most, batch),
         }
     }
 
-    /// How many lists at the start of `lists` are not for the swift way.
-    pub(crate) fn odd(&self, known: &mut Known<'_, 'a, P>, lists: &[NetBufferList]) -> usize {
-        let is_plain = |nbl: &NetBufferList| match self.shared.medium {
-            Medium::Ethernet => known.is_plain::<ETHERNET_HEADER_LEN>(nbl),
-            Medium::Ip => known.is_plain::<0>(nbl),
+    /// How many frames at the start of `frames` are not for the swift way.
+    pub(crate) fn odd(&self, known: &mut Known<'_, 'a, P>, frames: &[Frame]) -> usize {
+        let is_plain = |frame: &Frame| match self.shared.medium {
+            Medium::Ethernet => known.is_plain::<ETHERNET_HEADER_LEN>(frame),
+            Medium::Ip => known.is_plain::<0>(frame),
         };
-        lists.iter().position(is_plain).unwrap_or(lists.len())
+        frames.iter().position(is_plain).unwrap_or(frames.len())
     }
 
     #[inline(always)]
-    fn swift_at<const L3: usize>(&mut self, known: &mut Known<'_, 'a, P>, lists: &mut [NetBufferList]) -> Went {
+    fn swift_at<const L3: usize>(&mut self, known: &mut Known<'_, 'a, P>, incoming: &mut Drain<'_, Frame>, most: usize, batch: &mut NblBatch) -> Went {
         let mut plain = [Plain::default(); CHUNK];
         let mut runs = ArrayVec::<Run<'a, P>, CHUNK>::new();
+        let frames = incoming.as_slice();
+        let frames = frames.get(..most.min(CHUNK)).unwrap_or(frames);
         let mut packets =
-            if known.flows.is_one() { known.look::<L3, true>(lists, &mut plain, &mut runs) } else { known.look::<L3, false>(lists, &mut plain, &mut runs) };
-        let mut refused = usize::from(packets < lists.len().min(CHUNK));
+            if known.flows.is_one() { known.look::<L3, true>(frames, &mut plain, &mut runs) } else { known.look::<L3, false>(frames, &mut plain, &mut runs) };
+        let mut refused = usize::from(packets < frames.len());
         let mut before = 0;
         for at in 0..runs.len() {
             if !self.number_run(&mut runs[at]) {
@@ -91,23 +95,22 @@ impl<'a, P: Provider> Stage<'_, P> {
             }
             before += runs[at].packets;
         }
-        let (mut rest, mut rest_plain) = (&mut lists[..packets], &plain[..]);
+        let (first, mut rest) = (batch.len(), &plain[..]);
         let (mut bytes, mut software, mut dropped) = (0, false, false);
         for run in &runs {
-            let (these, behind) = rest.split_at_mut(run.packets.min(rest.len()));
-            let (these_plain, behind_plain) = rest_plain.split_at(run.packets.min(rest_plain.len()));
-            (rest, rest_plain) = (behind, behind_plain);
+            let (these, behind) = rest.split_at(run.packets.min(rest.len()));
+            rest = behind;
             dropped |= match run.outfit.form() {
-                TUNNEL_V4 => frame::<L3, TUNNEL_V4, P>(run, these, these_plain),
-                TUNNEL_V6 => frame::<L3, TUNNEL_V6, P>(run, these, these_plain),
-                _ => frame::<L3, OWN_HEADER, P>(run, these, these_plain),
+                TUNNEL_V4 => frame::<L3, TUNNEL_V4, P>(run, incoming, these, batch),
+                TUNNEL_V6 => frame::<L3, TUNNEL_V6, P>(run, incoming, these, batch),
+                _ => frame::<L3, OWN_HEADER, P>(run, incoming, these, batch),
             };
             software |= run.nic.is_err();
             bytes += run.bytes;
         }
         self.counters.seen.add_all(packets as u64, bytes);
         if software {
-            dropped |= self.seal_runs::<L3>(&runs, &plain, &mut lists[..packets]);
+            dropped |= self.seal_runs::<L3>(&runs, &plain, batch.get_mut(first..).unwrap_or_default());
         }
         Went { packets, refused, dropped }
     }
@@ -133,11 +136,12 @@ impl<'a, P: Provider> Stage<'_, P> {
         };
         let numbers = |esp| Numbers { esp, ah: 0 };
         let last = first + (packets as u64 - 1);
+        // At once: others wait for these numbers, whatever happens to this lane.
+        run.order = self.turn(sa, first, packets as u32);
         self.watch(handle, sa, numbers(last));
         // Other lanes may have brought the run across a wrap after all. Then it is done in software.
         let whole = !association.extended || (first ^ last) >> 32 == 0;
         run.first = first;
-        run.order = self.turn(sa, first, packets as u32);
         run.nic = self.offered(handle, sa, numbers(first)).and_then(|nic| if whole { Ok(nic) } else { Err(PacketReason::SequenceInDoubt) });
         if run.nic.is_ok() {
             sa.handed_over(numbers(last));
@@ -160,6 +164,9 @@ impl<'a, P: Provider> Stage<'_, P> {
                 continue;
             };
             for ((place, (nbl, &plain)), number) in these.zip((0..).map(|offset| run.first + offset)) {
+                if Mark::read(nbl).is_dropped() {
+                    continue;
+                }
                 let at = L3 + run.outfit.esp_offset(plain);
                 let esp = nbl.buffer.as_mut_slice().get_mut(at..).unwrap_or_default();
                 if let Ok(job) = half.transform.seal_job(esp, number) {
@@ -186,28 +193,29 @@ impl<'a, P: Provider> Known<'_, 'a, P> {
     #[inline(never)]
     fn look<const L3: usize, const ALWAYS: bool>(
         &mut self,
-        lists: &[NetBufferList],
+        frames: &[Frame],
         plain: &mut [Plain; CHUNK],
         runs: &mut ArrayVec<Run<'a, P>, CHUNK>,
     ) -> usize {
         let mut packets = 0;
-        let mut next = lists.first().and_then(|nbl| self.read::<L3>(nbl));
+        let mut next = frames.first().and_then(|frame| self.read::<L3>(frame, &mut None));
+        let mut before = None;
         while let Some((mut seen, handle)) = next.take() {
             let Some((sa, outfit)) = self.guard.get(handle).and_then(|sa| Some((sa, sa.outfit.as_ref()?))) else { break };
             let (first, mut bytes) = (packets, 0);
-            while let (Some(place), Some(nbl)) = (plain.get_mut(packets), lists.get(packets)) {
-                if !outfit.fits(seen, L3, &nbl.buffer) {
+            while let (Some(place), Some(frame)) = (plain.get_mut(packets), frames.get(packets)) {
+                if !outfit.fits(seen, L3, &frame.buffer) {
                     break;
                 }
                 *place = seen;
                 bytes += u64::from(seen.length);
                 packets += 1;
-                let Some(nbl) = lists.get(packets) else { break };
+                let Some(frame) = frames.get(packets) else { break };
                 if ALWAYS {
-                    let Some((plain, ..)) = read_packet::<L3>(nbl) else { break };
+                    let Some((plain, ..)) = read_packet::<L3>(frame) else { break };
                     seen = plain;
                 } else {
-                    let Some((plain, other)) = self.read::<L3>(nbl) else { break };
+                    let Some((plain, other)) = self.read::<L3>(frame, &mut before) else { break };
                     if other != handle {
                         next = Some((plain, other));
                         break;
@@ -223,20 +231,30 @@ impl<'a, P: Provider> Known<'_, 'a, P> {
         packets
     }
 
-    /// Whether a list is for the swift way, as far as that can be told of it alone.
-    fn is_plain<const L3: usize>(&mut self, nbl: &NetBufferList) -> bool {
-        self.read::<L3>(nbl).is_some_and(|(plain, handle)| {
+    /// Whether a frame is for the swift way, as far as that can be told of it alone.
+    fn is_plain<const L3: usize>(&mut self, frame: &Frame) -> bool {
+        self.read::<L3>(frame, &mut None).is_some_and(|(plain, handle)| {
             let outfit = self.guard.get(handle).and_then(|sa| sa.outfit.as_ref());
-            outfit.is_some_and(|outfit| outfit.fits(plain, L3, &nbl.buffer))
+            outfit.is_some_and(|outfit| outfit.fits(plain, L3, &frame.buffer))
         })
     }
 
-    /// Reads a plain packet that policy protects, and by what.
+    /// Reads a plain packet that policy protects, and by what. `before`: the flow of the packet before, and by what policy protects that; packets of a flow
+    /// come one after the other.
     #[inline(always)]
-    fn read<const L3: usize>(&mut self, nbl: &NetBufferList) -> Option<(Plain, Handle)> {
-        let (plain, headers) = read_packet::<L3>(nbl)?;
-        match self.flows.action(self.spd, || headers.key(plain)) {
-            Action::Protect(Some(handle)) => Some((plain, handle)),
+    fn read<const L3: usize>(&mut self, frame: &Frame, before: &mut Option<(FlowKey, Handle)>) -> Option<(Plain, Handle)> {
+        let (plain, headers) = read_packet::<L3>(frame)?;
+        let key = headers.key(plain);
+        if let Some((flow, handle)) = before
+            && flow.is(&key)
+        {
+            return Some((plain, *handle));
+        }
+        match self.flows.action(self.spd, || key) {
+            Action::Protect(Some(handle)) => {
+                *before = Some((key, handle));
+                Some((plain, handle))
+            }
             _ => None,
         }
     }
@@ -260,8 +278,8 @@ impl Headers<'_> {
 
 /// Reads a packet, if it is plain.
 #[inline(always)]
-fn read_packet<const L3: usize>(nbl: &NetBufferList) -> Option<(Plain, Headers<'_>)> {
-    let (link, ip) = nbl.buffer.as_slice().split_first_chunk::<L3>()?;
+fn read_packet<const L3: usize>(frame: &Frame) -> Option<(Plain, Headers<'_>)> {
+    let (link, ip) = frame.buffer.as_slice().split_first_chunk::<L3>()?;
     // No IPv6 header is shorter.
     let (header, behind) = ip.split_first_chunk::<IPV4_HEADER_LEN>()?;
     let is_announced = |ethertype: EtherType| link.last_chunk().is_none_or(|announced| *announced == ethertype.0.to_be_bytes());
@@ -286,28 +304,32 @@ fn read_packet<const L3: usize>(nbl: &NetBufferList) -> Option<(Plain, Headers<'
     }
 }
 
-/// Third pass: headers and trailers around the packets of a run, out-of-band data, marks; whether one was dropped. A function of its own for each kind of
-/// headers, so that there is nothing to decide in it.
+/// Third pass: headers and trailers around the packets of a run, and their lists, each written once with all that is in it; whether one was dropped. A function
+/// of its own for each kind of headers, so that there is nothing to decide in it.
 #[inline(never)]
-fn frame<const L3: usize, const FORM: u8, P: Provider>(run: &Run<'_, P>, lists: &mut [NetBufferList], plain: &[Plain]) -> bool {
+fn frame<const L3: usize, const FORM: u8, P: Provider>(run: &Run<'_, P>, incoming: &mut Drain<'_, Frame>, plain: &[Plain], batch: &mut NblBatch) -> bool {
     let &Run { handle, outfit, first, nic, order, .. } = run;
     let (work, reason) = nic.map_or_else(|reason| (Work::Software, reason), |_| (Work::Offload, PacketReason::SaNotOffloaded));
     let tunnel_esp_offset = outfit.esp_offset(Plain::default());
     let mut dropped = false;
-    for ((nbl, &plain), number) in lists.iter_mut().zip(plain).zip((0..).map(|offset| first + offset)) {
-        Mark { work, sa: Some(handle), reason, ..Mark::clear(plain.length as usize) }.write(nbl);
-        (nbl.l3_offset, nbl.order) = (L3 as u16, order);
-        if let Some((next_header, pad_length)) = outfit.put::<L3, FORM>(&mut nbl.buffer, plain, number) {
-            if let Ok(nic) = nic {
+    batch.reserve(plain.len());
+    for ((mut frame, &plain), number) in incoming.by_ref().take(plain.len()).zip(plain).zip((0..).map(|offset| first + offset)) {
+        let put = outfit.put::<L3, FORM>(&mut frame.buffer, plain, number);
+        let mut nbl = NetBufferList::from_frame(frame, L3 as u16);
+        nbl.order = order;
+        Mark { work, sa: Some(handle), ..Mark::clear(plain.length as usize) }.write(&mut nbl);
+        if let Some((next_header, pad_length)) = put {
+            if nic.is_some() {
                 let esp_offset = if FORM == OWN_HEADER { outfit.esp_offset(plain) } else { tunnel_esp_offset };
                 let esp_header_offset = (esp_offset / 4) as u8;
                 nbl.oob.set_offload_handle(Some(nic));
                 nbl.oob.set_header_transmit(HeaderTransmit { next_header, pad_length, ah_header_offset: 0, esp_header_offset });
             }
         } else {
-            mark_dropped(nbl, DropReason::TooBig);
+            mark_dropped(&mut nbl, DropReason::TooBig);
             dropped = true;
         }
+        batch.push(nbl);
     }
     dropped
 }
@@ -315,8 +337,8 @@ fn frame<const L3: usize, const FORM: u8, P: Provider>(run: &Run<'_, P>, lists: 
 #[cfg(test)]
 mod tests {
     use ipsec::{AesKeySize, Crypto, Encryption};
-    use ndis::{Direction, NblBatch};
-    use packet::{Buffer, BufferPool, Spi, Time};
+    use ndis::Direction;
+    use packet::{Buffer, BufferPool, FrameBatch, Spi, Time};
     use sa_table::{SEED_WORDS, Seed};
     use secret::SecretBytes;
 
@@ -355,30 +377,32 @@ mod tests {
     }
 
     /// Packets to 10.0.0.x; with options if x has its high bit set.
-    fn lists(to: &[u8]) -> NblBatch {
+    fn frames(to: &[u8]) -> FrameBatch {
         let packet = |&to: &u8| {
             let mut bytes = [0; 28];
             (bytes[0], bytes[3]) = (if to & 0x80 == 0 { 0x45 } else { 0x46 }, 28);
             bytes[16..20].copy_from_slice(&[10, 0, 0, to & 0x7f]);
-            NetBufferList::new(Buffer::copy_from(&bytes), 0)
+            Frame::new(Buffer::copy_from(&bytes))
         };
         to.iter().map(packet).collect()
     }
 
     /// How far packets go, and how many odd ones follow.
     fn went(lane: &mut TransportLane<Crypto>, to: &[u8]) -> (Went, usize) {
-        let mut lists = lists(to);
+        let (mut frames, mut batch) = (frames(to), NblBatch::new());
         let TransportLane { shared, sad, snapshot, flows, counters, news, masked, outlet, .. } = lane;
         let mut pool = BufferPool::new();
         let mut stage = Stage { shared, counters: &counters.outbound, news, masked, pool: &mut pool, now: Time::ZERO, outlet: outlet.as_mut() };
         let guard = sad.enter();
         let mut known = Known { spd: &snapshot.spd, flows, guard: &guard };
-        let went = stage.swift(&mut known, &mut lists);
-        for (place, nbl) in lists.iter().enumerate() {
-            assert_eq!(Mark::read_plain(nbl).is_some(), place < went.packets, "packet {place} of {to:?}");
-            assert_eq!(nbl.buffer.len() != 28, place < went.packets, "packet {place} of {to:?}");
+        let mut incoming = frames.drain(..);
+        let went = stage.swift(&mut known, &mut incoming, CHUNK, &mut batch);
+        assert_eq!((batch.len(), incoming.len()), (went.packets, to.len() - went.packets), "of {to:?}");
+        for nbl in &batch {
+            assert!(Mark::read_plain(nbl).is_some() && nbl.buffer.len() != 28, "of {to:?}");
         }
-        let odd = stage.odd(&mut known, &lists[went.packets + went.refused..]);
+        assert!(incoming.as_slice().iter().all(|frame| frame.buffer.len() == 28), "of {to:?}");
+        let odd = stage.odd(&mut known, &incoming.as_slice()[went.refused..]);
         (went, odd)
     }
 
