@@ -159,6 +159,7 @@ impl OutOfBand {
     }
 
     /// Bits of the IPsec slot (index 1), send or receive form.
+    #[inline]
     pub const fn ipsec_bits(&self) -> u64 {
         self.ipsec
     }
@@ -174,6 +175,7 @@ impl OutOfBand {
     }
 
     /// Sets the three IPsec slots from their bits (raw edge, tests).
+    #[inline]
     pub const fn set_bits(&mut self, ipsec: u64, tunnel: u64, header: u32) {
         self.ipsec = ipsec;
         self.tunnel = tunnel;

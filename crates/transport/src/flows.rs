@@ -36,7 +36,7 @@ impl FlowKey {
     /// The flow of a packet between addresses that were read before.
     #[inline(always)]
     pub(crate) fn between(v4: bool, addresses: [u64; 4], protocol: IpProtocol, payload: &[u8]) -> Self {
-        Self { rest: if v4 { Self::V4 } else { Self::V6 } | rest(protocol, payload), addresses }
+        Self { rest: Self::rest(v4, protocol, payload), addresses }
     }
 
     /// The flow as policies take it.
@@ -56,6 +56,12 @@ impl FlowKey {
         } else {
             (v6(first, second), v6(third, fourth))
         }
+    }
+
+    /// All of a plain packet's flow but the addresses; never 0. With [`v4_word`] it tells IPv4 flows apart.
+    #[inline(always)]
+    pub(crate) fn rest(v4: bool, protocol: IpProtocol, payload: &[u8]) -> u64 {
+        if v4 { Self::V4 | rest(protocol, payload) } else { Self::V6 | rest(protocol, payload) }
     }
 
     /// Whether it is the flow `other`. What is IPv4 has no more than one word of addresses.
@@ -84,7 +90,13 @@ impl FlowKey {
 /// Source and destination of a header.
 #[inline(always)]
 pub(crate) fn v4_addresses(header: &[u8; IPV4_HEADER_LEN]) -> [u64; 4] {
-    [header.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)), 0, 0, 0]
+    [v4_word(header), 0, 0, 0]
+}
+
+/// The word that is not zero of these.
+#[inline(always)]
+pub(crate) fn v4_word(header: &[u8; IPV4_HEADER_LEN]) -> u64 {
+    header.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
 /// The same of IPv6.

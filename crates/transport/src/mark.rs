@@ -44,12 +44,14 @@ impl Mark {
     /// Five bits of the reason.
     const REASON: u32 = 11;
 
-    pub(crate) fn clear(length: usize) -> Self {
+    #[inline]
+    pub(crate) const fn clear(length: usize) -> Self {
         Self { work: Work::Clear, sa: None, again: false, hybrid: false, dummy: false, reason: PacketReason::SaNotOffloaded, length: length as u32 }
     }
 
+    /// The words of a list.
     #[inline]
-    const fn words(self) -> ProtocolReserved {
+    pub(crate) const fn words(self) -> ProtocolReserved {
         let work = match self.work {
             Work::Software => 1,
             Work::Offload => 2,

@@ -17,7 +17,7 @@ use packet::{ETHERNET_HEADER_LEN, EtherType, IPV4_HEADER_LEN, IPV6_HEADER_LEN, I
 use sa_table::Handle;
 
 use crate::association::Association;
-use crate::flows::{FlowKey, v4_addresses, v6_addresses};
+use crate::flows::{FlowKey, v4_addresses, v4_word, v6_addresses};
 use crate::inbound::{Chunk, InboundBatch};
 use crate::look::Search;
 use crate::parameters::Mode;
@@ -261,8 +261,8 @@ struct Seen {
     inner: usize,
     /// Whether that is IPv4.
     v4: bool,
-    /// What selectors look at; `None` where nobody needs to.
-    flow: Option<FlowKey>,
+    /// What selectors look at: [`FlowKey::rest`], 0 where nobody needs to know, and the addresses of IPv4.
+    flow: (u64, u64),
 }
 
 /// What an inner header says.
@@ -271,7 +271,7 @@ struct Inner {
     traffic_class: u8,
     protocol: IpProtocol,
     total: usize,
-    flow: FlowKey,
+    flow: (u64, u64),
 }
 
 impl Shape {
@@ -302,8 +302,8 @@ impl Shape {
             if special || (!V4 && protocol.is_ipv6_extension()) {
                 return None;
             }
-            let flow = FlowKey::between(V4, self.ends, protocol, text.get(..length)?);
-            return Some(Seen { low, total, length, next_header, inner: length, v4: V4, flow: Some(flow) });
+            let flow = (FlowKey::rest(V4, protocol, text.get(..length)?), self.ends[0]);
+            return Some(Seen { low, total, length, next_header, inner: length, v4: V4, flow });
         }
         let inner = Inner::read(text, length)?;
         let announced = if inner.v4 { IpProtocol::IPV4 } else { IpProtocol::IPV6 };
@@ -313,7 +313,7 @@ impl Shape {
         }
         // Most protocols have nothing that is to be looked at where a tunnel carries everything.
         let asked = self.selective || is_special(inner.protocol);
-        Some(Seen { low, total, length, next_header, inner: inner.total, v4: inner.v4, flow: asked.then_some(inner.flow) })
+        Some(Seen { low, total, length, next_header, inner: inner.total, v4: inner.v4, flow: if asked { inner.flow } else { (0, 0) } })
     }
 
     /// Length of the IP packet behind `L3` bytes of link header, all of which is there, and its traffic class.
@@ -324,7 +324,7 @@ impl Shape {
         let announced = link.last_chunk().is_none_or(|ethertype| *ethertype == announced.0.to_be_bytes());
         let (total, class, same) = if V4 {
             let header: &[u8; IPV4_HEADER_LEN] = ip.first_chunk()?;
-            let differs = not_plain(header) | (v4_addresses(header)[0] ^ self.ends[0]) | u64::from(header[9] ^ self.protocol);
+            let differs = not_plain(header) | (v4_word(header) ^ self.ends[0]) | u64::from(header[9] ^ self.protocol);
             (usize::from(u16::from_be_bytes([header[2], header[3]])), header[1], differs == 0)
         } else {
             let header: &[u8; IPV6_HEADER_LEN] = ip.first_chunk()?;
@@ -372,12 +372,11 @@ impl Inner {
         if total > length {
             return None;
         }
-        let payload = text.get(IPV4_HEADER_LEN..total)?;
-        let protocol = IpProtocol(header[9]);
-        Some(Self { v4: true, traffic_class: header[1], protocol, total, flow: FlowKey::v4(header, protocol, payload) })
+        let (protocol, payload) = (IpProtocol(header[9]), text.get(IPV4_HEADER_LEN..total)?);
+        Some(Self { v4: true, traffic_class: header[1], protocol, total, flow: (FlowKey::rest(true, protocol, payload), v4_word(header)) })
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn read_v6(text: &[u8], length: usize) -> Option<Self> {
         let header: &[u8; IPV6_HEADER_LEN] = text.first_chunk()?;
         let protocol = IpProtocol(header[6]);
@@ -386,7 +385,7 @@ impl Inner {
             return None;
         }
         let payload = text.get(IPV6_HEADER_LEN..total)?;
-        Some(Self { v4: false, traffic_class: header[0] << 4 | header[1] >> 4, protocol, total, flow: FlowKey::v6(header, protocol, payload) })
+        Some(Self { v4: false, traffic_class: header[0] << 4 | header[1] >> 4, protocol, total, flow: (FlowKey::rest(false, protocol, payload), 0) })
     }
 }
 
@@ -441,7 +440,7 @@ impl<P: Provider> Run<'_, P> {
         mut verdicts: Option<&mut Vec<InboundVerdict>>,
     ) -> usize {
         let shape = self.shape;
-        let mut flow = self.flow;
+        let mut flow = (0, 0);
         let mut next = self.next();
         let (mut packets, mut bytes, mut seen, mut pending) = (0, 0, 0, 0);
         let most = usize::try_from(self.left_packets).unwrap_or(usize::MAX);
@@ -450,13 +449,12 @@ impl<P: Provider> Run<'_, P> {
                 break;
             }
             let Some(packet) = shape.look::<L3, V4, TUNNEL>(nbl.buffer.as_slice()) else { break };
-            if let Some(its) = packet.flow
-                && !its.is(&flow)
-            {
-                if !self.may_carry(&its, snapshot) {
+            if packet.flow != flow && packet.flow.0 != 0 {
+                if !self.may_carry(nbl.buffer.as_slice(), packet.next_header, packet.length, snapshot) {
                     break;
                 }
-                flow = its;
+                // Of IPv6 this is not all of it: it is looked at each time.
+                flow = if packet.v4 { packet.flow } else { (0, 0) };
             }
             // What the SA's life is counted by.
             let counts = if TUNNEL { packet.length } else { shape.at - L3 + packet.length } as u64;
@@ -489,14 +487,14 @@ impl<P: Provider> Run<'_, P> {
             seen += packet.total as u64;
         }
         self.window.advance(pending);
-        (self.packets, self.bytes, self.seen, self.flow) = (packets as u64, bytes, seen, flow);
+        (self.packets, self.bytes, self.seen) = (packets as u64, bytes, seen);
         packets
     }
 
     /// Whether [`Run::take`] takes this packet when what there is to tell of the SA's life has been told.
-    fn takes<const L3: usize, const V4: bool, const TUNNEL: bool>(&self, frame: &[u8], snapshot: &Snapshot) -> bool {
+    fn takes<const L3: usize, const V4: bool, const TUNNEL: bool>(&mut self, frame: &[u8], snapshot: &Snapshot) -> bool {
         self.shape.look::<L3, V4, TUNNEL>(frame).is_some_and(|packet| {
-            let carried = packet.flow.is_none_or(|flow| self.may_carry(&flow, snapshot));
+            let carried = packet.flow.0 == 0 || self.may_carry(frame, packet.next_header, packet.length, snapshot);
             carried && !self.sa.lifetime.is_over() && self.certain(packet.low).is_some_and(|number| self.window.check(number).is_new())
         })
     }
@@ -527,15 +525,38 @@ impl<P: Provider> Run<'_, P> {
         self.window.update(sequence).is_new().then_some(sequence)
     }
 
-    /// Whether the SA may carry a packet, and no other SA is about it. Packets of a flow come one after the other: only the first of them is asked for.
+    /// Whether the SA may carry a packet that carries `length` bytes of what `next_header` says, and no other SA is about it. Packets of a flow come one after the other: only the first of
+    /// them is held against the selectors.
     #[inline(never)]
-    fn may_carry(&self, flow: &FlowKey, snapshot: &Snapshot) -> bool {
-        let flow = flow.flow();
-        let another = match flow.protocol {
-            IpProtocol::ESP | IpProtocol::AH => true,
-            IpProtocol::UDP => flow.ports.is_some_and(|(_, port)| snapshot.is_udp_esp(port)),
-            _ => false,
+    fn may_carry(&mut self, frame: &[u8], next_header: u8, length: usize, snapshot: &Snapshot) -> bool {
+        let text = frame.get(self.shape.start..).unwrap_or_default();
+        let key = match (self.tunnel, text.first_chunk(), text.first_chunk()) {
+            (true, Some(header), _) if header[0] >> 4 == 4 => {
+                let total = usize::from(u16::from_be_bytes([header[2], header[3]]));
+                FlowKey::v4(header, IpProtocol(header[9]), text.get(IPV4_HEADER_LEN..total).unwrap_or_default())
+            }
+            (true, _, Some(header)) => {
+                let total = IPV6_HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+                FlowKey::v6(header, IpProtocol(header[6]), text.get(IPV6_HEADER_LEN..total).unwrap_or_default())
+            }
+            (true, ..) => return false,
+            (false, ..) => {
+                let payload = text.get(..length).unwrap_or_default();
+                FlowKey::between(self.shape.v4, self.shape.ends, IpProtocol(next_header), payload)
+            }
         };
-        !another && self.sa.selects(|| flow)
+        key.is(&self.flow) || {
+            let flow = key.flow();
+            let another = match flow.protocol {
+                IpProtocol::ESP | IpProtocol::AH => true,
+                IpProtocol::UDP => flow.ports.is_some_and(|(_, port)| snapshot.is_udp_esp(port)),
+                _ => false,
+            };
+            let carries = !another && self.sa.selects(|| flow);
+            if carries {
+                self.flow = key;
+            }
+            carries
+        }
     }
 }

@@ -191,12 +191,7 @@ impl<'a, P: Provider> Known<'_, 'a, P> {
     /// of all packets.
     // Not inlined, and code of its own for either: what it keeps for each packet shall stay in registers.
     #[inline(never)]
-    fn look<const L3: usize, const ALWAYS: bool>(
-        &mut self,
-        frames: &[Frame],
-        plain: &mut [Plain; CHUNK],
-        runs: &mut ArrayVec<Run<'a, P>, CHUNK>,
-    ) -> usize {
+    fn look<const L3: usize, const ALWAYS: bool>(&mut self, frames: &[Frame], plain: &mut [Plain; CHUNK], runs: &mut ArrayVec<Run<'a, P>, CHUNK>) -> usize {
         let mut packets = 0;
         let mut next = frames.first().and_then(|frame| self.read::<L3>(frame, &mut None));
         let mut before = None;
@@ -309,28 +304,27 @@ fn read_packet<const L3: usize>(frame: &Frame) -> Option<(Plain, Headers<'_>)> {
 #[inline(never)]
 fn frame<const L3: usize, const FORM: u8, P: Provider>(run: &Run<'_, P>, incoming: &mut Drain<'_, Frame>, plain: &[Plain], batch: &mut NblBatch) -> bool {
     let &Run { handle, outfit, first, nic, order, .. } = run;
-    let (work, reason) = nic.map_or_else(|reason| (Work::Software, reason), |_| (Work::Offload, PacketReason::SaNotOffloaded));
+    let (work, bits, reason) = match nic {
+        Ok(handle) => (Work::Offload, handle.to_bits(), PacketReason::SaNotOffloaded),
+        Err(reason) => (Work::Software, 0, reason),
+    };
     let tunnel_esp_offset = outfit.esp_offset(Plain::default());
     let mut dropped = false;
-    batch.reserve(plain.len());
-    for ((mut frame, &plain), number) in incoming.by_ref().take(plain.len()).zip(plain).zip((0..).map(|offset| first + offset)) {
+    let frames = incoming.by_ref().take(plain.len()).zip(plain).zip((0..).map(|offset| first + offset));
+    batch.extend(frames.map(|((mut frame, &plain), number)| {
+        // All of it is known before the list is made: what is put together in memory and moved then, waits for its own stores.
         let put = outfit.put::<L3, FORM>(&mut frame.buffer, plain, number);
+        let (work, bits) = if put.is_some() { (work, bits) } else { (Work::Dropped(DropReason::TooBig), 0) };
+        dropped |= put.is_none();
+        let (next_header, pad_length) = put.unwrap_or_default();
+        let esp_offset = if FORM == OWN_HEADER { outfit.esp_offset(plain) } else { tunnel_esp_offset };
+        let header = HeaderTransmit { next_header, pad_length, ah_header_offset: 0, esp_header_offset: (esp_offset / 4) as u8 };
         let mut nbl = NetBufferList::from_frame(frame, L3 as u16);
         nbl.order = order;
-        Mark { work, sa: Some(handle), ..Mark::clear(plain.length as usize) }.write(&mut nbl);
-        if let Some((next_header, pad_length)) = put {
-            if nic.is_some() {
-                let esp_offset = if FORM == OWN_HEADER { outfit.esp_offset(plain) } else { tunnel_esp_offset };
-                let esp_header_offset = (esp_offset / 4) as u8;
-                nbl.oob.set_offload_handle(Some(nic));
-                nbl.oob.set_header_transmit(HeaderTransmit { next_header, pad_length, ah_header_offset: 0, esp_header_offset });
-            }
-        } else {
-            mark_dropped(&mut nbl, DropReason::TooBig);
-            dropped = true;
-        }
-        batch.push(nbl);
-    }
+        nbl.protocol_reserved = Mark { work, sa: Some(handle), reason, ..Mark::clear(plain.length as usize) }.words();
+        nbl.oob.set_bits(bits, 0, if bits == 0 { 0 } else { header.to_bits() });
+        nbl
+    }));
     dropped
 }
 
