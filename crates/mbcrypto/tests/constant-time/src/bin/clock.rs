@@ -92,11 +92,13 @@ type Step<'a> = Box<dyn Fn(&mut State, usize) + 'a>;
 struct State {
     texts: [Vec<u8>; BATCH],
     tags: [[u8; 16]; BATCH],
+    /// Slots whose keys the packets have, where each has its own.
+    fellows: [usize; BATCH],
 }
 
 impl State {
     fn new() -> Self {
-        Self { texts: core::array::from_fn(|_| vec![0; 2048]), tags: [[0; 16]; BATCH] }
+        Self { texts: core::array::from_fn(|_| vec![0; 2048]), tags: [[0; 16]; BATCH], fellows: [0; BATCH] }
     }
 }
 
@@ -178,16 +180,18 @@ fn tests<'a>(kernel: Kernel, length: usize) -> Vec<Test<'a>> {
     };
     let same_text = move |state: &mut State, _: usize| state.texts.iter_mut().for_each(|text| text[..length].fill(0x5a));
     let nothing = |_: &mut State, _: usize| ();
-    let seal = move |state: &mut State, key: &Key| {
-        let mut jobs = jobs(state, key, length);
+    let seal_each = move |state: &mut State, keys: [&Key; BATCH]| {
+        let mut jobs = jobs(state, keys, length);
         kernel.seal(&mut jobs);
         assert!(jobs.iter().all(|job| job.good));
     };
-    let open = move |state: &mut State, key: &Key, good: bool| {
-        let mut jobs = jobs(state, key, length);
+    let seal = move |state: &mut State, key: &Key| seal_each(state, [key; BATCH]);
+    let open_each = move |state: &mut State, keys: [&Key; BATCH], good: bool| {
+        let mut jobs = jobs(state, keys, length);
         kernel.open(&mut jobs);
         assert!(jobs.iter().all(|job| job.good == good));
     };
+    let open = move |state: &mut State, key: &Key, good: bool| open_each(state, [key; BATCH], good);
     let authenticate = move |state: &mut State, key: &Key| {
         let [first, ..] = &state.texts;
         let mut messages: [Message<'_>; BATCH] =
@@ -220,7 +224,7 @@ fn tests<'a>(kernel: Kernel, length: usize) -> Vec<Test<'a>> {
         }
     };
 
-    let (by_key, by_text) = ("key: zero, any", "text: zero, any");
+    let (by_key, by_keys, by_text) = ("key: zero, any", "keys, one for each packet: zero, any", "text: zero, any");
     let mut all: Vec<Test<'a>> = Vec::new();
     let mut add = |operation, classes, prepare: Step<'a>, work: Step<'a>| {
         all.push(Test { operation, classes, prepare, work });
@@ -243,17 +247,48 @@ fn tests<'a>(kernel: Kernel, length: usize) -> Vec<Test<'a>> {
     add("authenticate", by_key, Box::new(same_text), Box::new(move |state, slot| authenticate(state, &key_of[slot])));
     let key = one();
     add("authenticate", by_text, Box::new(load_text), Box::new(move |state, _| authenticate(state, &key)));
+    // A batch under as many keys as it has packets, which kernels treat otherwise.
+    let key_of = expanded();
+    let prepare = move |state: &mut State, slot: usize| {
+        same_text(state, slot);
+        state.fellows = fellows(slot);
+    };
+    add("seal", by_keys, Box::new(prepare), Box::new(move |state, _| seal_each(state, state.fellows.map(|slot| &key_of[slot]))));
+    let again = keys.clone();
+    let key_of = expanded();
+    let arrived: Vec<State> = (0..SLOTS)
+        .map(|slot| {
+            let own: Vec<Key> = fellows(slot).map(|slot| kernel.key(&again[slot], 16).expect("the lengths are right")).into_iter().collect();
+            let mut state = State::new();
+            same_text(&mut state, slot);
+            seal_each(&mut state, core::array::from_fn(|number| &own[number]));
+            state.texts.iter_mut().for_each(|text| text.truncate(length));
+            state
+        })
+        .collect();
+    let restore = restore(arrived, false);
+    let prepare = move |state: &mut State, slot: usize| {
+        restore(state, slot);
+        state.fellows = fellows(slot);
+    };
+    add("open", by_keys, Box::new(prepare), Box::new(move |state, _| open_each(state, state.fellows.map(|slot| &key_of[slot]), true)));
     if length == 64 {
         add("expand a key", by_key, Box::new(nothing), Box::new(move |_, slot| drop(black_box(kernel.key(&keys[slot], 16)))));
     }
     all
 }
 
-fn jobs<'a>(state: &'a mut State, key: &'a Key, length: usize) -> [Job<'a>; BATCH] {
+/// This slot and the next ones of its class, all different.
+fn fellows(slot: usize) -> [usize; BATCH] {
+    let mut fellows = (0..SLOTS).map(|off| (slot + off) % SLOTS).filter(|&other| class(other) == class(slot));
+    core::array::from_fn(|_| fellows.next().expect("half of the slots are of a class"))
+}
+
+fn jobs<'a>(state: &'a mut State, keys: [&'a Key; BATCH], length: usize) -> [Job<'a>; BATCH] {
     let mut parts = state.texts.iter_mut().zip(&mut state.tags);
     core::array::from_fn(|number| {
         let (text, tag) = parts.next().expect("there are as many");
-        Job { key, nonce: [number as u8; 12], aad: &[7; 8], text: &mut text[..length], source: None, tag, good: false }
+        Job { key: keys[number], nonce: [number as u8; 12], aad: &[7; 8], text: &mut text[..length], source: None, tag, good: false }
     })
 }
 
