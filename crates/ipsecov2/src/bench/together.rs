@@ -95,10 +95,8 @@ fn slice(way: &mut dyn Way, meeting: &Meeting, count: usize, size: usize) -> Res
     });
     match (result, times) {
         (Ok(()), Some((begin, end))) => Ok(Slice { begin, end, packets: count * size }),
-        (Err(error), Some(_)) => meeting.fail(error),
         (_, None) if meeting.failed.load(Ordering::Acquire) => Err(BenchError::Impossible(GAVE_UP)),
-        // It could not make its packets.
-        (Err(error), None) => meeting.fail(error),
+        (Err(error), _) => meeting.fail(error),
         (Ok(()), None) => meeting.fail(BenchError::Impossible("a way that is not timed")),
     }
 }
