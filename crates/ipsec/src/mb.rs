@@ -14,6 +14,7 @@ use std::sync::LazyLock;
 use arrayvec::ArrayVec;
 use mbcrypto::{AadParts, Authenticate, Kernel, MacParts, Nonce as KernelNonce, Open, OpenParts, Path, Seal, SealParts, Text};
 use secret::ct_eq;
+use zeroize::Zeroize;
 
 use crate::aad::{Aad, Nonce};
 use crate::algorithm::{Authentication, Encryption};
@@ -70,6 +71,8 @@ impl MbCrypto {
     #[cold]
     fn seal_rest<K: MixedKey>(self, jobs: &mut [SealJob<'_, K>]) {
         for jobs in jobs.chunks_mut(BATCH) {
+            let mut tags = [None; BATCH];
+            let mut places = tags.iter_mut();
             let mut messages = ArrayVec::<_, BATCH>::new();
             for job in jobs.iter_mut().filter(|job| job.verdict == Verdict::Pending) {
                 match job.key.gmac() {
@@ -78,12 +81,13 @@ impl MbCrypto {
                         job.conclude(success);
                     }
                     Some(_) if job.tag.len() != ICV_LENGTH || job.data.carry_over().is_none() => job.conclude(false),
-                    Some(key) => messages.push(Message::new(key, &job.nonce, &job.aad, &job.data)),
+                    Some(key) => messages.extend(places.next().map(|place| Message::new(key, &job.nonce, &job.aad, &job.data, place))),
                 }
             }
-            let tags = self.tags(messages);
-            for (job, tag) in jobs.iter_mut().filter(|job| job.verdict == Verdict::Pending).zip(tags) {
-                let success = tag.is_some_and(|tag| put(job.tag, &tag));
+            self.0.authenticate(&mut messages);
+            drop(messages);
+            for (job, tag) in jobs.iter_mut().filter(|job| job.verdict == Verdict::Pending).zip(&tags) {
+                let success = tag.as_ref().is_some_and(|tag| put(job.tag, tag));
                 job.conclude(success);
             }
         }
@@ -121,24 +125,22 @@ impl MbCrypto {
     #[cold]
     fn open_rest<K: MixedKey>(self, jobs: &mut [OpenJob<'_, K>], scratch: &mut Scratch) {
         for jobs in jobs.chunks_mut(BATCH) {
+            let mut tags = [None; BATCH];
+            let mut places = tags.iter_mut();
             let mut messages = ArrayVec::<_, BATCH>::new();
             for job in jobs.iter_mut().filter(|job| job.verdict == Verdict::Pending) {
                 match job.key.gmac() {
                     None => job.verdict = Verdict::from_success(job.key.open(&job.nonce, &job.aad, &mut job.data, job.tag, scratch)),
-                    Some(key) => messages.push(Message::new(key, &job.nonce, &job.aad, &job.data)),
+                    Some(key) => messages.extend(places.next().map(|place| Message::new(key, &job.nonce, &job.aad, &job.data, place))),
                 }
             }
-            let tags = self.tags(messages);
-            for (job, tag) in jobs.iter_mut().filter(|job| job.verdict == Verdict::Pending).zip(tags) {
+            self.0.authenticate(&mut messages);
+            drop(messages);
+            for (job, tag) in jobs.iter_mut().filter(|job| job.verdict == Verdict::Pending).zip(&mut tags) {
                 let good = verify(tag, job.tag, &mut job.data);
                 job.verdict = Verdict::from_success(good);
             }
         }
-    }
-
-    fn tags(self, mut messages: ArrayVec<Message<'_>, BATCH>) -> ArrayVec<Option<Tag>, BATCH> {
-        self.0.authenticate(&mut messages);
-        messages.iter().map(|message| message.tag).collect()
     }
 
     /// [`Provider::authenticate`], of keys that may be others'.
@@ -220,7 +222,7 @@ impl MbCryptoKey {
         parameters.check()?;
         let &KeyParameters { encryption, encryption_key, authentication, authentication_key, icv_length } = parameters;
         // A length that was checked cannot be refused.
-        let expand = |key: &[u8]| kernel.key(key, icv_length).map(Box::new).map_err(|_| failure(encryption, authentication));
+        let expand = |key: &[u8]| kernel.boxed_key(key, icv_length).map_err(|_| failure(encryption, authentication));
         let portable = kernel.path() == Path::Portable;
         Ok(Self(match (encryption, authentication) {
             (Encryption::AesGcm(_), _) if portable => Kind::PortableGcm(kernel, expand(encryption_key)?),
@@ -279,9 +281,9 @@ impl MixedKey for MbCryptoKey {
                 if tag.len() != ICV_LENGTH || data.carry_over().is_none() {
                     return false;
                 }
-                let mut message = [Message::new(key, nonce, aad, data)];
-                kernel.authenticate(&mut message);
-                message[0].tag.is_some_and(|made| put(tag, &made))
+                let mut made = None;
+                kernel.authenticate(&mut [Message::new(key, nonce, aad, data, &mut made)]);
+                made.is_some_and(|made| put(tag, &made))
             }
             Kind::AwsLc(key) => key.seal(nonce, aad, data, tag),
         }
@@ -295,9 +297,9 @@ impl MixedKey for MbCryptoKey {
                 job[0].good
             }
             Kind::Gmac(kernel, key) | Kind::PortableGmac(kernel, key) => {
-                let mut message = [Message::new(key, nonce, aad, data)];
-                kernel.authenticate(&mut message);
-                verify(message[0].tag, tag, data)
+                let mut made = None;
+                kernel.authenticate(&mut [Message::new(key, nonce, aad, data, &mut made)]);
+                verify(&mut made, tag, data)
             }
             Kind::AwsLc(key) => key.open(nonce, aad, data, tag, scratch),
         }
@@ -339,13 +341,13 @@ struct Message<'a> {
     key: &'a mbcrypto::Key,
     nonce: &'a [u8; 12],
     parts: [&'a [u8]; 3],
-    tag: Option<Tag>,
+    tag: &'a mut Option<Tag>,
 }
 
 impl<'a> Message<'a> {
     #[inline]
-    fn new(key: &'a mbcrypto::Key, nonce: &'a Nonce, aad: &'a Aad, data: &'a Data<'_>) -> Self {
-        Self { key, nonce: nonce.first(), parts: [aad.prefix(), data.input(), aad.suffix()], tag: None }
+    fn new(key: &'a mbcrypto::Key, nonce: &'a Nonce, aad: &'a Aad, data: &'a Data<'_>, tag: &'a mut Option<Tag>) -> Self {
+        Self { key, nonce: nonce.first(), parts: [aad.prefix(), data.input(), aad.suffix()], tag }
     }
 }
 
@@ -357,7 +359,7 @@ impl Authenticate for Message<'_> {
 
     #[inline]
     fn conclude(&mut self, tag: Option<&Tag>) {
-        self.tag = tag.copied();
+        *self.tag = tag.copied();
     }
 }
 
@@ -366,11 +368,12 @@ fn put(place: &mut [u8], tag: &Tag) -> bool {
     <&mut Tag>::try_from(place).map(|place| *place = *tag).is_ok()
 }
 
-/// Compares in constant time; then the text is taken over, or what there is of a copy wiped.
-fn verify(made: Option<Tag>, received: &[u8], data: &mut Data<'_>) -> bool {
-    let good = made.is_some_and(|made| ct_eq(&made, received)) && data.carry_over().is_some();
+/// Compares in constant time; then the text is taken over, or what there is of a copy wiped, and the tag that it should have had.
+fn verify(made: &mut Option<Tag>, received: &[u8], data: &mut Data<'_>) -> bool {
+    let good = made.as_ref().is_some_and(|made| ct_eq(made, received)) && data.carry_over().is_some();
     if !good {
         data.wipe_copy();
+        made.zeroize();
     }
     good
 }
@@ -466,7 +469,7 @@ impl MbCryptoAuthKey {
         if !matches!(algorithm, Authentication::AesGmac(_)) {
             return AwsLcAuthKey::new(algorithm, key).map(AuthKind::AwsLc).map(Self);
         }
-        let key = kernel.key(key, ICV_LENGTH).map(Box::new).map_err(|_| failure(Encryption::Null, algorithm))?;
+        let key = kernel.boxed_key(key, ICV_LENGTH).map_err(|_| failure(Encryption::Null, algorithm))?;
         Ok(Self(if kernel.path() == Path::Portable { AuthKind::PortableGmac(kernel, key) } else { AuthKind::Gmac(kernel, key) }))
     }
 }
@@ -495,9 +498,9 @@ impl MixedAuthKey for MbCryptoAuthKey {
     fn icv(&self, nonce: &[u8; 12], parts: [&[u8]; 3]) -> Icv {
         match &self.0 {
             AuthKind::Gmac(kernel, key) | AuthKind::PortableGmac(kernel, key) => {
-                let mut message = [Message { key, nonce, parts, tag: None }];
-                kernel.authenticate(&mut message);
-                message[0].tag.map_or_else(Icv::default, |tag| Icv::cut(&tag, ICV_LENGTH))
+                let mut made = None;
+                kernel.authenticate(&mut [Message { key, nonce, parts, tag: &mut made }]);
+                made.map_or_else(Icv::default, |tag| Icv::cut(&tag, ICV_LENGTH))
             }
             AuthKind::AwsLc(key) => key.icv(nonce, parts),
         }

@@ -24,7 +24,7 @@
 
 use crate::aes::{encrypt, rounds};
 use crate::ghash::{GroupSums, REVERSE, Sums};
-use crate::packet::{Batch, Block, Column, Columns, Packet, Tags};
+use crate::packet::{Batch, Block, Column, Columns, Packet, Tags, erase};
 use crate::short;
 use crate::simd::Simd;
 use crate::x86::{Powers, Schedule};
@@ -111,6 +111,8 @@ pub(crate) fn run<S: Simd, const OPEN: bool>(s: S, batch: &Batch<'_, '_, Schedul
     // Nothing, at first.
     let mut ending = Ending { schedule: packet.schedule, blocks: 0, vectors: 0, lane: 0, ends_group: false };
     let mut group = Group { sums: GroupSums::new(s), shared: Shared { j0: s.zero(), h: s.zero(), first: 0 }, columns: batch.columns, tags };
+    // Y of a group's packets: what their AAD makes of H, so it is erased, too.
+    let mut y = Lanes::zero();
     let mut first = 0;
     while let Some(members) = packets.get(first..packets.len().min(first + S::LANES))
         && !members.is_empty()
@@ -125,10 +127,10 @@ pub(crate) fn run<S: Simd, const OPEN: bool>(s: S, batch: &Batch<'_, '_, Schedul
             first += alike;
             continue;
         }
-        let (shared, y) = Shared::new(s, batch.columns, first, members);
+        let shared = Shared::new(s, batch.columns, first, members, &mut y);
         for (lane, packet) in members.iter().enumerate() {
             let row = Row::new(s, packet, &batch.columns.nonces.0[first + lane]);
-            let y = s.first_lane(&y.0[lane]);
+            let from_aad = s.first_lane(&y.0[lane]);
             let blocks = packet.length.div_ceil(16);
             let vectors = vectors::<S>(packet);
             let each = if vectors <= most(S::LANES) { vectors } else { before_last(S::LANES, vectors) };
@@ -140,7 +142,7 @@ pub(crate) fn run<S: Simd, const OPEN: bool>(s: S, batch: &Batch<'_, '_, Schedul
                 let sums = by_large_count!(each, |M| row.chunk::<OPEN, false, M>(at, &mut x, earlier, powers));
                 if at == 0 {
                     group.end(s, &ending, sums);
-                    x[0] = s.xor(x[0], y);
+                    x[0] = s.xor(x[0], from_aad);
                     powers = packet.schedule.powers::<S>(each * S::LANES, each);
                     earlier = each;
                 } else {
@@ -151,7 +153,7 @@ pub(crate) fn run<S: Simd, const OPEN: bool>(s: S, batch: &Batch<'_, '_, Schedul
             let sums = by_count!(vectors - at, |M| row.chunk::<OPEN, true, M>(at, &mut x, earlier, powers));
             if at == 0 {
                 group.end(s, &ending, sums);
-                x[0] = s.xor(x[0], y);
+                x[0] = s.xor(x[0], from_aad);
             } else {
                 x[0] = s.xor(x[0], sums.reduce_to_one(s));
             }
@@ -229,22 +231,29 @@ pub(crate) struct Shared<S: Simd> {
     pub(crate) first: usize,
 }
 
-/// A block for each packet of a group.
+/// A block for each packet of a group: H, or what was made with it or with a key. Erased when it is done with.
 #[repr(align(64))]
 pub(crate) struct Lanes(pub(crate) [Block; 4]);
 
-impl<S: Simd> Shared<S> {
-    /// Of the group `members`, whose first packet is number `first`; and Y of each.
+impl Drop for Lanes {
     #[inline(always)]
-    fn new(s: S, columns: &Columns, first: usize, members: &[Packet<'_, Schedule>]) -> (Self, Lanes) {
+    fn drop(&mut self) {
+        self.0.iter_mut().for_each(erase);
+    }
+}
+
+impl<S: Simd> Shared<S> {
+    /// Of the group `members`, whose first packet is number `first`; writes Y of each.
+    #[inline(always)]
+    fn new(s: S, columns: &Columns, first: usize, members: &[Packet<'_, Schedule>], y: &mut Lanes) -> Self {
         let same = members.iter().all(|other| core::ptr::eq(other.schedule, members[0].schedule));
         let one = s.counter(1_u32.to_be());
         let (j0, h) = if same {
             let schedule = members[0].schedule;
             (encrypt(s, schedule, s.xor(columns.nonces.vector(s, first), one)), s.broadcast(schedule.power(1)))
         } else {
-            let mut j0 = Lanes([[0; 16]; 4]);
-            let mut h = Lanes([[0; 16]; 4]);
+            let mut j0 = Lanes::zero();
+            let mut h = Lanes::zero();
             for (lane, packet) in members.iter().enumerate() {
                 let block = encrypt(s, packet.schedule, s.xor(s.broadcast(&columns.nonces.0[first + lane]), one));
                 let mask = s.mask(16);
@@ -254,7 +263,8 @@ impl<S: Simd> Shared<S> {
             }
             (j0.vector(s), h.vector(s))
         };
-        (Self { j0, h, first }, aad(s, columns, first, members, h))
+        aad(s, columns, first, members, h, y);
+        Self { j0, h, first }
     }
 
     /// Takes in the length blocks, reduces the sums of all packets at once, and writes their tags.
@@ -268,11 +278,11 @@ impl<S: Simd> Shared<S> {
 
 /// Y = AAD H of each packet of a group. A block of zero in front of an AAD's last changes nothing: so those of two blocks may stand beside others.
 #[inline(always)]
-fn aad<S: Simd>(s: S, columns: &Columns, first: usize, members: &[Packet<'_, Schedule>], h: S::V) -> Lanes {
+fn aad<S: Simd>(s: S, columns: &Columns, first: usize, members: &[Packet<'_, Schedule>], h: S::V, y: &mut Lanes) {
     let reverse = s.broadcast(&REVERSE);
     let mut block = s.shuffle(columns.aads.vector(s, first), reverse);
     if columns.long_aads >> first & ((1 << S::LANES) - 1) != 0 {
-        let mut blocks = Lanes([[0; 16]; 4]);
+        let mut blocks = Lanes::zero();
         for (block, packet) in blocks.0.iter_mut().zip(members) {
             if let Some(head) = packet.aad_head {
                 *block = *head;
@@ -280,10 +290,8 @@ fn aad<S: Simd>(s: S, columns: &Columns, first: usize, members: &[Packet<'_, Sch
         }
         block = s.xor(block, multiply(s, s.shuffle(blocks.vector(s), reverse), h));
     }
-    let mut y = Lanes([[0; 16]; 4]);
     // SAFETY: a vector is at most four blocks.
     unsafe { s.store(y.0.as_mut_ptr().cast(), multiply(s, block, h)) };
-    y
 }
 
 #[inline(always)]
@@ -294,6 +302,11 @@ fn multiply<S: Simd>(s: S, x: S::V, power: S::V) -> S::V {
 }
 
 impl Lanes {
+    #[inline(always)]
+    pub(crate) const fn zero() -> Self {
+        Self([[0; 16]; 4])
+    }
+
     #[inline(always)]
     pub(crate) fn vector<S: Simd>(&self, s: S) -> S::V {
         // SAFETY: a vector is at most four blocks.

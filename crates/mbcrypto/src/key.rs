@@ -8,8 +8,7 @@ use crate::x86;
 
 /// An expanded AES key with its powers of H, for one ICV length. Made by [`crate::Kernel::key`].
 ///
-/// It is erased when it is dropped. Moving it leaves a copy behind, as with any Rust value: put it where it stays before it is
-/// given a secret to keep, or in a box.
+/// It is erased when it is dropped. Moving it leaves a copy behind, as with any Rust value: [`crate::Kernel::boxed_key`] makes it where it stays.
 pub struct Key(pub(crate) Expanded);
 
 // The large variant is the one that is used on every packet; a box around it would be another cache miss.
@@ -21,6 +20,15 @@ pub(crate) enum Expanded {
 }
 
 impl Key {
+    /// Expands `key`, as long as that which this place was made for; what needed no place is there already.
+    pub(crate) fn fill(&mut self, key: &[u8]) {
+        match &mut self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Expanded::X86(schedule) => schedule.fill(key),
+            Expanded::Portable(_) => {}
+        }
+    }
+
     /// Length in bytes of the ICVs that this key makes: 8, 12 or 16.
     #[inline]
     pub fn icv_length(&self) -> usize {

@@ -47,7 +47,8 @@
 //! # Side channels
 //! No branch and no address depends on a key, a text or a tag; they depend on lengths, on the number of jobs, and on whether a packet
 //! was authentic once that is known. There are no tables that a secret indexes. Round keys and powers of H are erased when a [`Key`]
-//! is dropped; registers and the stack's spilled ones are not.
+//! is dropped, as are the places on the stack where kernels keep H and encrypted counters, and tags that were only computed to be compared; registers
+//! and what the compiler spills of them are not.
 //!
 //! # Opening
 //! A text is decrypted while it is being authenticated. If it turns out not to be authentic, a text in place is encrypted
@@ -198,12 +199,29 @@ impl Kernel {
     /// # Errors
     /// [`KeyError`] with the length that is wrong.
     pub fn key(self, key: &[u8], icv_length: usize) -> Result<Key, KeyError> {
+        let mut expanded = self.empty_key(key, icv_length)?;
+        expanded.fill(key);
+        Ok(expanded)
+    }
+
+    /// The same in a box, expanded where it stays: no copy of it is left behind on the stack. (What RustCrypto expands for the portable path is.)
+    ///
+    /// # Errors
+    /// As [`Kernel::key`].
+    pub fn boxed_key(self, key: &[u8], icv_length: usize) -> Result<Box<Key>, KeyError> {
+        let mut expanded = Box::new(self.empty_key(key, icv_length)?);
+        expanded.fill(key);
+        Ok(expanded)
+    }
+
+    /// A key of the right size, without a secret; the portable path's is a pointer, and complete.
+    fn empty_key(self, key: &[u8], icv_length: usize) -> Result<Key, KeyError> {
         if !ICV_LENGTHS.contains(&icv_length) {
             return Err(KeyError::IcvLength { found: icv_length });
         }
         let expanded = match self.0 {
             #[cfg(target_arch = "x86_64")]
-            Way::Avx512(_) | Way::Avx2(_) | Way::AesNi(_) => x86::Schedule::new(key, icv_length as u8).map(key::Expanded::X86),
+            Way::Avx512(_) | Way::Avx2(_) | Way::AesNi(_) => x86::Schedule::empty(key.len(), icv_length as u8).map(key::Expanded::X86),
             Way::Portable(_) => portable::Schedule::new(key, icv_length as u8).map(|schedule| key::Expanded::Portable(Box::new(schedule))),
         };
         Ok(Key(expanded.ok_or(KeyError::KeyLength { found: key.len() })?))

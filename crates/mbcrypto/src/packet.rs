@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
+use core::sync::atomic::{Ordering, compiler_fence};
 
 use crate::job::{AadParts, Nonce, Text};
 
@@ -17,6 +18,21 @@ pub(crate) struct Column(pub [Block; PACKETS]);
 
 impl Column {
     pub(crate) const ZERO: Self = Self([[0; 16]; PACKETS]);
+}
+
+impl Column {
+    /// Erases the first `count` blocks: whoever forges packets would like to know the tags that they should have.
+    pub(crate) fn erase(&mut self, count: usize) {
+        self.0.iter_mut().take(count).for_each(erase);
+        compiler_fence(Ordering::SeqCst);
+    }
+}
+
+/// Makes a block zero, and is not left out because nobody reads it again. One write; `zeroize` has one for each byte.
+#[inline(always)]
+pub(crate) fn erase(block: &mut Block) {
+    // SAFETY: the reference is valid for a write.
+    unsafe { core::ptr::from_mut(block).write_volatile([0; 16]) };
 }
 
 /// The tags of a call's packets. Kernels fill whole vectors: there is room after the last packet's.

@@ -158,7 +158,7 @@ fn one<'a, S: Simd, const OPEN: bool, const SAME: bool, const V: usize>(
     let j0 = if SAME {
         j0[0]
     } else {
-        let mut blocks = Lanes([[0; 16]; 4]);
+        let mut blocks = Lanes::zero();
         for (to, from) in blocks.0.iter_mut().zip(j0).take(S::LANES) {
             // SAFETY: a block is 16 bytes.
             unsafe { s.store_masked(to.as_mut_ptr(), s.mask(16), from) };
@@ -188,7 +188,7 @@ fn first_counters<S: Simd, const V: usize>(s: S, schedule: &Schedule, nonce: S::
 /// A power of H of each packet.
 #[inline(always)]
 fn each_power<S: Simd>(s: S, packets: &[Packet<'_, Schedule>], exponent: impl Fn(&Packet<'_, Schedule>) -> usize) -> S::V {
-    let mut powers = Lanes([[0; 16]; 4]);
+    let mut powers = Lanes::zero();
     for (power, packet) in powers.0.iter_mut().zip(packets) {
         *power = *packet.schedule.power(exponent(packet));
     }

@@ -11,15 +11,20 @@ use ndis::Direction;
 use super::engine::{Nic, SaPlan, Sender, Whole};
 use super::packets::{Picker, Template};
 use super::provider::{ProviderWay, SaSet};
+use super::refusal::check_profile;
 use super::report::Row;
 use super::stats::{median, spread};
 use super::suite::{SUITES, suite};
+use super::together::{self, GAVE_UP, Meeting, Slice};
 use super::{BenchError, Clock, Cores, Operation, Table, Way};
+use crate::profile::Profile;
 
 /// Turns that a provider has to show whether it is the fastest.
 const TRIALS: usize = 5;
 /// Parts of a turn, of which the median is taken.
 const SLICES: u32 = 10;
+/// As many at least where a batch takes longer than such a part.
+const LEAST_SLICES: usize = 7;
 
 /// What is measured at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl Default for Cell {
 
 impl Cell {
     /// SAs in use by ways of this operation: every worker has one of its own to open with.
-    fn sas(&self, operation: Operation) -> u32 {
+    pub(super) fn sas(&self, operation: Operation) -> u32 {
         match operation {
             Operation::Seal => self.sas,
             Operation::Open => self.sas.max(self.workers as u32),
@@ -77,13 +82,15 @@ pub struct Options {
     pub turn: Duration,
     /// Where the first worker runs; `None`: so that all find a place on the last cores.
     pub core: Option<usize>,
+    /// What the NIC can do; `None`: what the software NIC can, with as many places as are needed.
+    pub profile: Option<Profile>,
 }
 
 impl Default for Options {
     /// Everything, by the default library, 45 rounds of 1 ms.
     fn default() -> Self {
         let (tables, providers) = (Table::ALL.to_vec(), Crypto::all().to_vec());
-        Self { tables, crypto: Crypto::default(), providers, rounds: 45, turn: Duration::from_millis(1), core: None }
+        Self { tables, crypto: Crypto::default(), providers, rounds: 45, turn: Duration::from_millis(1), core: None, profile: None }
     }
 }
 
@@ -140,6 +147,7 @@ impl WaySet {
     /// # Errors
     /// [`BenchError`].
     pub fn new(cell: &Cell, options: &Options) -> Result<Self, BenchError> {
+        check_profile(core::slice::from_ref(cell), options)?;
         let workers = (0..cell.workers).map(|_| Vec::new()).collect();
         let mut set = Self { cell: *cell, clock: Clock::new(), entries: Vec::new(), workers, hosts: Vec::new(), nics: Vec::new() };
         let mut sets = SaSets { cell: *cell, made: HashMap::new(), sender: None };
@@ -221,7 +229,8 @@ impl WaySet {
         let plain = Arc::new(Template::plain(bytes)?);
         let limit = self.add_limit(options, sets, operation, &framed)?;
         let direction = if operation == Operation::Seal { Direction::Outbound } else { Direction::Inbound };
-        let plan = SaPlan { crypto: options.crypto, suite, count: self.cell.sas(operation), direction, bytes };
+        let profile = options.profile.as_ref();
+        let plan = SaPlan { profile, crypto: options.crypto, suite, count: self.cell.sas(operation), direction, bytes };
         let sender = |sets: &mut SaSets, worker| Ok::<_, BenchError>(Sender::new(sets.sender()?, Arc::clone(&framed), self.cell.picker(operation, worker)));
         for table in tables {
             let mut ways: Vec<Box<dyn Way>> = Vec::with_capacity(workers);
@@ -229,8 +238,12 @@ impl WaySet {
                 let nic = Nic::new(plan)?;
                 for worker in 0..workers {
                     ways.push(match operation {
-                        // Numbers far apart, as those of workers that share an SA never meet.
-                        Operation::Seal => Box::new(nic.sender(Arc::clone(&framed), self.cell.picker(operation, worker), (worker as u32) << 24, batch)?),
+                        // Workers share SAs, and each counts by itself here: from numbers that are 2^24 apart. If one came so far, IVs would repeat, of packets
+                        // that never leave this program.
+                        Operation::Seal => {
+                            let picker = self.cell.picker(operation, worker);
+                            Box::new(nic.sender(Arc::clone(&framed), picker, (worker as u32) << 24, batch, sets.sender()?)?)
+                        }
                         Operation::Open => Box::new(nic.receiver(sender(sets, worker)?, batch)?),
                     });
                 }
@@ -239,7 +252,7 @@ impl WaySet {
                 let host = Whole::new(plan, matches!(table, Table::Outbound | Table::Inbound), workers > 1 && operation == Operation::Seal)?;
                 for worker in 0..workers {
                     ways.push(match operation {
-                        Operation::Seal => Box::new(host.sender(Arc::clone(&plain), self.cell.picker(operation, worker), batch)?),
+                        Operation::Seal => Box::new(host.sender(Arc::clone(&plain), self.cell.picker(operation, worker), batch, sets.sender()?)?),
                         Operation::Open => Box::new(host.receiver(sender(sets, worker)?, batch)?),
                     });
                 }
@@ -255,25 +268,35 @@ impl WaySet {
 
     /// Lets every way have its turns, all workers of one way at the same time.
     fn rounds(&mut self, options: &Options, cores: &Cores) -> Result<Times, BenchError> {
-        let (count, meeting, clock) = (self.entries.len(), Barrier::new(self.workers.len()), self.clock);
-        let results: Vec<Result<Times, BenchError>> = thread::scope(|scope| {
-            let (all, clock, meeting) = (self.workers.len(), &clock, &meeting);
+        let (count, all, size) = (self.entries.len(), self.workers.len(), self.cell.batch);
+        let (meeting, turns, clock) = (Meeting::new(all), Barrier::new(all), self.clock);
+        let results: Vec<Result<Parts, BenchError>> = thread::scope(|scope| {
+            let place = |worker| Place { worker, all, size, clock: &clock, meeting: &meeting, turns: &turns };
             let workers = self.workers.iter_mut().enumerate();
-            let threads: Vec<_> = workers.map(|(worker, ways)| scope.spawn(move || work((worker, all), ways, clock, meeting, options, cores))).collect();
+            let threads: Vec<_> = workers
+                .map(|(worker, ways)| {
+                    let place = place(worker);
+                    scope.spawn(move || work(place, ways, options, cores))
+                })
+                .collect();
             threads.into_iter().map(|thread| thread.join().unwrap_or(Err(BenchError::Impossible("a worker that gives up")))).collect()
         });
-        let size = f64::from(self.cell.batch as u32);
-        let mut all = Times { together: vec![Vec::new(); count], alone: vec![Vec::new(); count] };
-        let workers = results.into_iter().collect::<Result<Vec<_>, _>>()?;
-        for place in 0..count {
-            for round in 0..options.rounds {
-                // What workers do in the same time adds up.
-                let rate: f64 = workers.iter().filter_map(|times| times.together[place].get(round)).map(|time| size / time).sum();
-                all.together[place].push(1.0 / rate);
-                all.alone[place].extend(workers.first().and_then(|times| times.alone[place].get(round)).map(|time| time / size));
-            }
-        }
-        Ok(all)
+        // Why one failed, not that others were left alone.
+        let (good, mut bad): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+        bad.sort_by_key(|result| matches!(result, Err(BenchError::Impossible(GAVE_UP))));
+        bad.into_iter().next().map_or(Ok(()), |result| result.map(|_| ()))?;
+        let mut workers: Vec<Parts> = good.into_iter().flatten().collect();
+        let together = (0..count)
+            .map(|place| {
+                let round = |round: usize| {
+                    let slices: Vec<&[Slice]> = workers.iter().filter_map(|parts| parts.together[place].get(round).map(Vec::as_slice)).collect();
+                    together::nanoseconds(&slices, clock.overhead)
+                };
+                if all > 1 { (0..options.rounds).map(round).collect() } else { Vec::new() }
+            })
+            .collect();
+        let alone = workers.first_mut().map(|parts| core::mem::take(&mut parts.alone)).unwrap_or_default();
+        Ok(if all > 1 { Times { together, alone } } else { Times { together: alone, alone: vec![Vec::new(); count] } })
     }
 
     fn check(&self) -> Result<(), BenchError> {
@@ -346,42 +369,74 @@ impl SaSets {
     }
 }
 
-/// What a worker does: its part of every turn. All come to each meeting, so that none waits for one that has failed.
-fn work(
-    (worker, workers): (usize, usize),
-    ways: &mut [Box<dyn Way>],
-    clock: &Clock,
-    meeting: &Barrier,
-    options: &Options,
-    cores: &Cores,
-) -> Result<Times, BenchError> {
+/// What a worker knows of the others.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    worker: usize,
+    all: usize,
+    /// Packets in a batch.
+    size: usize,
+    clock: &'a Clock,
+    /// Before each slice of a turn that several have at the same time.
+    meeting: &'a Meeting,
+    /// Before each turn. All come every time, so that none waits for one that has failed.
+    turns: &'a Barrier,
+}
+
+/// What a worker has measured, by way and round.
+struct Parts {
+    /// Its slices of the turns of several.
+    together: Vec<Vec<Vec<Slice>>>,
+    /// Nanoseconds a packet of the turns that it had for itself.
+    alone: Vec<Vec<f64>>,
+}
+
+/// What a worker does: its part of every turn.
+fn work(place: Place<'_>, ways: &mut [Box<dyn Way>], options: &Options, cores: &Cores) -> Result<Parts, BenchError> {
+    let Place { worker, all, size, clock, meeting, turns } = place;
     cores.pin(worker);
-    let mut times = Times { together: vec![Vec::new(); ways.len()], alone: vec![Vec::new(); ways.len()] };
-    let turns = if workers > 1 { &[false, true][..] } else { &[false] };
+    let mut parts = Parts { together: vec![Vec::new(); ways.len()], alone: vec![Vec::new(); ways.len()] };
     let mut failure = None;
     for round in 0..=options.rounds {
-        for (place, way) in ways.iter_mut().enumerate() {
-            for &alone in turns {
-                meeting.wait();
-                if failure.is_some() || alone && worker != 0 {
-                    continue;
+        // The first round warms up.
+        let counts = round > 0;
+        for (number, way) in ways.iter_mut().enumerate() {
+            let way = way.as_mut();
+            if all > 1 {
+                turns.wait();
+                if failure.is_none() {
+                    match together::turn(way, meeting, worker == 0, options.turn, size) {
+                        Ok(slices) if counts => parts.together[number].push(slices),
+                        Ok(_) => {}
+                        Err(error) => failure = Some(error),
+                    }
                 }
-                let into = if alone { &mut times.alone } else { &mut times.together };
-                match turn(way.as_mut(), clock, options.turn) {
-                    // The first round warms up.
-                    Ok(time) if round > 0 => into[place].push(time),
+                turns.wait();
+            }
+            if worker == 0 && failure.is_none() {
+                let time = if all > 1 {
+                    together::turn(way, &Meeting::new(1), true, options.turn, size).map(|slices| together::nanoseconds(&[&slices], clock.overhead))
+                } else {
+                    turn(way, clock, options.turn).map(|time| time / f64::from(size as u32))
+                };
+                match time {
+                    Ok(time) if counts => parts.alone[number].push(time),
                     Ok(_) => {}
-                    Err(error) => failure = Some(error),
+                    Err(error) => {
+                        meeting.give_up();
+                        failure = Some(error);
+                    }
                 }
             }
         }
     }
-    failure.map_or(Ok(times), Err)
+    failure.map_or(Ok(parts), Err)
 }
 
 /// A way's turn: batches until their time adds up to `length`, behind some that do not count. Returns nanoseconds a batch: the median over slices, each much
 /// shorter than what a busy system takes a processor away for, so that those in which it did are not it.
 fn turn(way: &mut dyn Way, clock: &Clock, length: Duration) -> Result<f64, BenchError> {
+    way.prove_next();
     let mut run = |length: Duration| {
         let (mut total, mut batches) = (Duration::ZERO, 0_u32);
         while total < length || batches == 0 {
@@ -394,7 +449,7 @@ fn turn(way: &mut dyn Way, clock: &Clock, length: Duration) -> Result<f64, Bench
     let slice = length / SLICES;
     run(slice)?;
     let (mut total, mut times) = (Duration::ZERO, Vec::new());
-    while total < length {
+    while total < length || times.len() < LEAST_SLICES {
         let (time, each) = run(slice)?;
         total += time;
         times.push(each);

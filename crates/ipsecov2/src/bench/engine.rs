@@ -2,27 +2,29 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use ipsec::{Crypto, Suite};
 use ndis::{
     AddSaEntry, Associations, BindParameters, Binding, Datapath, DirectAnswer, DirectOid, DirectOidRequest, Direction, Encapsulation, Endpoints,
-    EspAssociation, IpsecSetting, Keyed, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NetBufferList, OffloadEncapsulation, OffloadHandle,
-    OffloadParameters, Protocol, SaBundle, SaExtension, SetEncapsulation, Stack, Status, StatusIndication,
+    EspAssociation, IpsecSetting, Keyed, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, NetBufferList, OffloadEncapsulation,
+    OffloadHandle, OffloadParameters, Protocol, SaBundle, SaExtension, SetEncapsulation, Stack, Status, StatusIndication,
 };
 use nic::{NicDriver, NicParameters, SoftwareEngine};
-use packet::{BufferPool, Frame, FrameBatch, Medium, Time};
-use transport::{AssociationParameters, InboundBatch, Mode, OffloadReason, SaParameters, Selector, WayCounts};
+use packet::{BufferPool, Frame, FrameBatch, IpProtocol, Medium, Time};
+use transport::{Action, AddressRange, AssociationParameters, InboundBatch, Mode, OffloadReason, Policy, PortRange, SaParameters, Selector, Spd, WayCounts};
 
-use super::packets::{ENDS, LINK, Picker, Template, address, destination, spi};
+use super::packets::{ENDS, LINK, Picker, SOURCES, Template, address, destination, spi};
 use super::provider::SaSet;
 use super::suite::{Keys, contract_authentication, contract_encryption, icv_length};
-use super::{BenchError, Clock, Way};
+use super::{BenchError, Watch, Way};
 use crate::host::{ADAPTER, HostConfig, HostControl, HostLane};
+use crate::profile::Profile;
 
 /// SAs of one direction, as a NIC or a host is to have them.
 #[derive(Clone, Copy)]
-pub(super) struct SaPlan {
+pub(super) struct SaPlan<'p> {
+    /// The NIC; `None`: the software NIC, with as many places as there are SAs.
+    pub(super) profile: Option<&'p Profile>,
     pub(super) crypto: Crypto,
     pub(super) suite: Suite,
     pub(super) count: u32,
@@ -31,7 +33,16 @@ pub(super) struct SaPlan {
     pub(super) bytes: usize,
 }
 
-impl SaPlan {
+impl SaPlan<'_> {
+    /// The host that is to have these SAs.
+    fn host(&self) -> HostConfig {
+        let config = HostConfig { crypto: self.crypto, capacity: self.capacity() as usize, mtu: self.mtu(), ..HostConfig::default() };
+        match self.profile {
+            Some(profile) => config.with_profile(profile),
+            None => config.with_nic_capacity(self.capacity()),
+        }
+    }
+
     /// Bytes of the longest IP packet there is.
     fn mtu(&self) -> u32 {
         (self.bytes as u32 + 256).max(1500)
@@ -62,10 +73,10 @@ impl SaPlan {
         }
     }
 
-    fn parameters(&self, number: u32) -> SaParameters {
+    pub(super) fn parameters(&self, number: u32) -> SaParameters {
         let keys = Keys::new(self.suite, number);
         SaParameters {
-            // What is sent to one address each; a single SA has a range, so that its policy, too, looks at packets.
+            // What is sent to one address each, or of a single SA to a network.
             selectors: vec![if self.count == 1 { selector(destination(0), destination(u32::MAX)) } else { selector(destination(number), destination(number)) }],
             ..SaParameters::new(
                 format!("bench-{number}"),
@@ -83,8 +94,20 @@ impl SaPlan {
     }
 }
 
+/// From the network of the senders to these addresses.
 fn selector(first: [u8; 4], last: [u8; 4]) -> Selector {
-    Selector { destination: transport::AddressRange::new(address(first), address(last)), ..Selector::ANY }
+    let range = |first, last| AddressRange::new(address(first), address(last));
+    Selector { source: range(SOURCES[0], SOURCES[1]), destination: range(first, last), ..Selector::ANY }
+}
+
+/// IKE goes by, both ways: what a gateway's policies begin with.
+fn bypass_ike(spd: &mut Spd) {
+    for direction in [Direction::Outbound, Direction::Inbound] {
+        for port in [500, 4500] {
+            let selector = Selector { protocol: Some(IpProtocol::UDP), destination_port: PortRange { first: port, last: port }, ..Selector::ANY };
+            spd.push(Policy { direction, selectors: vec![selector], action: Action::Bypass });
+        }
+    }
 }
 
 /// A software NIC in a stack without a transport.
@@ -111,13 +134,14 @@ impl Protocol for Owner {
 
 impl Nic {
     /// A NIC that has the SAs.
-    pub(super) fn new(plan: SaPlan) -> Result<Self, BenchError> {
+    pub(super) fn new(plan: SaPlan<'_>) -> Result<Self, BenchError> {
         let stack = Stack::new(Arc::new(MemoryRegistry::new()));
-        let parameters = NicParameters { mtu: plan.mtu(), ..NicParameters::new(ADAPTER) };
-        let (crypto, capacity) = (plan.crypto, plan.capacity());
+        let HostConfig { version, hardware, deviates_without_tunnel, mtu, .. } = plan.host();
+        let parameters = NicParameters { version, mtu, deviates_without_tunnel, ..NicParameters::new(ADAPTER) };
+        let crypto = plan.crypto;
         // Asked once here, so that the factory, which cannot fail, does not meet a capacity that is refused.
-        SoftwareEngine::new(crypto, capacity)?;
-        let engine = move || SoftwareEngine::new(crypto, capacity).expect("this capacity was taken before");
+        SoftwareEngine::with_hardware(crypto, &hardware)?;
+        let engine = move || SoftwareEngine::with_hardware(crypto, &hardware).expect("this capacity was taken before");
         stack.add_adapter(ADAPTER, Arc::new(NicDriver::new(parameters, engine)) as Arc<dyn MiniportDriver>)?;
         let owner = Arc::new(Owner::default());
         stack.bind(Arc::clone(&owner) as Arc<dyn Protocol>, ADAPTER)?;
@@ -130,8 +154,12 @@ impl Nic {
         stack.pump();
         let mut sas = Vec::with_capacity(plan.count as usize);
         for number in 0..plan.count {
-            match binding.direct_oid_request(DirectOid::AddSaEx(Box::new(AddSaEntry::new(plan.bundle(number))))) {
+            let entry = AddSaEntry::new(plan.bundle(number));
+            // Which request it is depends on the NDIS version (OV2-SA-1).
+            let request = if version >= NdisVersion::V6_30 { DirectOid::AddSaEx(Box::new(entry)) } else { DirectOid::AddSa(vec![entry]) };
+            match binding.direct_oid_request(request) {
                 DirectAnswer::Done(Status::SUCCESS, DirectOid::AddSaEx(entry)) => sas.extend(entry.handle),
+                DirectAnswer::Done(Status::SUCCESS, DirectOid::AddSa(entries)) => sas.extend(entries.into_iter().filter_map(|entry| entry.handle)),
                 DirectAnswer::Done(status, _) => return Err(BenchError::NicRefuses(status)),
                 DirectAnswer::Pending(_) => return Err(BenchError::NicRefuses(Status::PENDING)),
             }
@@ -142,20 +170,43 @@ impl Nic {
         Ok(Self { stack, sas: Arc::new(sas) })
     }
 
-    /// A worker's way of framed packets to the wire. Its numbers begin with `sequence`.
-    pub(super) fn sender(&self, template: Arc<Template>, picker: Picker, sequence: u32, batch: usize) -> Result<NicSend, BenchError> {
-        let mut pool = BufferPool::new();
-        let wire = (0..batch).map(|_| Frame::new(pool.copy_from(&template.frame))).collect();
-        let (path, sas) = (self.stack.open_datapath(ADAPTER)?, Arc::clone(&self.sas));
-        Ok(NicSend { path, pool, sas, template, picker, sequence, wire, batch: NblBatch::new(), done: NblBatch::new() })
+    /// A worker's way of framed packets to the wire. Its numbers begin with `sequence`; `opener` proves that they are sealed.
+    pub(super) fn sender(&self, template: Arc<Template>, picker: Picker, sequence: u32, size: usize, opener: Arc<SaSet>) -> Result<NicSend, BenchError> {
+        let (path, sas, pool, wire) = (self.stack.open_datapath(ADAPTER)?, Arc::clone(&self.sas), BufferPool::new(), FrameBatch::new());
+        Ok(NicSend { path, pool, sas, template, picker, sequence, size, wire, ready: Vec::new(), done: NblBatch::new(), proof: Proof::new(opener) })
     }
 
     /// A worker's way of sealed frames from the wire.
-    pub(super) fn receiver(&self, sender: Sender, batch: usize) -> Result<NicReceive, BenchError> {
-        let mut pool = BufferPool::new();
-        let arrived = (0..batch).map(|_| Frame::new(pool.copy_from(&sender.template.frame))).collect();
-        Ok(NicReceive { path: self.stack.open_datapath(ADAPTER)?, pool, sender, arrived, up: NblBatch::new() })
+    pub(super) fn receiver(&self, sender: Sender, size: usize) -> Result<NicReceive, BenchError> {
+        let (path, pool) = (self.stack.open_datapath(ADAPTER)?, BufferPool::new());
+        Ok(NicReceive { path, pool, sender, size, arrived: FrameBatch::new(), ready: Vec::new(), up: NblBatch::new() })
     }
+}
+
+/// Opens a packet of those that a way has put on the wire, when it is asked to.
+struct Proof {
+    opener: Arc<SaSet>,
+    wanted: bool,
+}
+
+impl Proof {
+    const fn new(opener: Arc<SaSet>) -> Self {
+        Self { opener, wanted: true }
+    }
+
+    fn see(&mut self, wire: &FrameBatch) -> Result<(), BenchError> {
+        if !core::mem::take(&mut self.wanted) {
+            return Ok(());
+        }
+        // The first and the last, which are of different batches if there are several.
+        wire.first().into_iter().chain(wire.last()).try_for_each(|frame| self.opener.prove(frame.buffer.as_slice()))
+    }
+}
+
+/// So many batches, made ready one after the other; those used before are filled again.
+fn make_ready<T: Default>(ready: &mut Vec<T>, count: usize, mut fill: impl FnMut(&mut T) -> Result<(), BenchError>) -> Result<(), BenchError> {
+    ready.resize_with(count.max(ready.len()), T::default);
+    ready.iter_mut().take(count).try_for_each(&mut fill)
 }
 
 /// Framed packets through the stack and the NIC's send engine to the wire.
@@ -166,29 +217,41 @@ pub(super) struct NicSend {
     template: Arc<Template>,
     picker: Picker,
     sequence: u32,
+    /// Packets in a batch.
+    size: usize,
     wire: FrameBatch,
-    batch: NblBatch,
+    ready: Vec<NblBatch>,
     done: NblBatch,
+    proof: Proof,
 }
 
 impl Way for NicSend {
-    fn batch(&mut self, clock: &Clock) -> Result<Duration, BenchError> {
-        let Self { path, pool, sas, template, picker, sequence, wire, batch, done } = self;
-        let packets = wire.len();
-        for mut frame in wire.drain(..) {
-            let (_, number) = picker.pick();
-            template.fill_framed(frame.buffer.as_mut_slice(), number, *sequence)?;
-            *sequence = sequence.wrapping_add(1);
-            let mut list = NetBufferList::from_frame(frame, LINK.len() as u16);
-            list.oob.set_offload_handle(sas.get(number as usize).copied());
-            list.oob.set_header_transmit(template.header);
-            batch.push(list);
-        }
+    fn batches(&mut self, count: usize, watch: Watch<'_>) -> Result<(), BenchError> {
+        let Self { path, pool, sas, template, picker, sequence, size, wire, ready, done, proof } = self;
+        // What was sent before is sent again.
+        make_ready(ready, count, |batch| {
+            for _ in 0..*size {
+                let mut frame = wire.pop().unwrap_or_else(|| Frame::new(pool.copy_from(&template.frame)));
+                let pick = picker.pick();
+                template.fill_framed(frame.buffer.as_mut_slice(), pick, *sequence)?;
+                *sequence = sequence.wrapping_add(1);
+                let mut list = NetBufferList::from_frame(frame, LINK.len() as u16);
+                list.oob.set_offload_handle(sas.get(pick.number as usize).copied());
+                list.oob.set_header_transmit(template.header);
+                batch.push(list);
+            }
+            Ok(())
+        })?;
+        wire.clear();
         let mut lane = LaneContext { now: Time::ZERO, pool };
-        let time = clock.time(|| path.send(&mut lane, batch, done, wire));
-        BenchError::unless_all(packets, done.iter().filter(|list| list.status.is_success()).count().min(wire.len()))?;
+        watch(&mut || ready.iter_mut().take(count).for_each(|batch| path.send(&mut lane, batch, done, wire)));
+        BenchError::unless_all(count * *size, done.iter().filter(|list| list.status.is_success()).count().min(wire.len()))?;
         done.clear();
-        Ok(time)
+        proof.see(wire)
+    }
+
+    fn prove_next(&mut self) {
+        self.proof.wanted = true;
     }
 }
 
@@ -213,11 +276,11 @@ impl Sender {
         let Self { sas, template, picker, sequences, packets } = self;
         packets.clear();
         for frame in frames.iter_mut() {
-            let (place, number) = picker.pick();
-            let sequence = sequences.get_mut(place).ok_or(BenchError::Impossible("no SA of this number"))?;
+            let pick = picker.pick();
+            let sequence = sequences.get_mut(pick.place).ok_or(BenchError::Impossible("no SA of this number"))?;
             *sequence = sequence.checked_add(1).ok_or(BenchError::Impossible("a sequence number beyond 32 bits: fewer rounds will do"))?;
-            template.fill_framed(frame.buffer.as_mut_slice(), number, *sequence)?;
-            packets.push((number, *sequence));
+            template.fill_framed(frame.buffer.as_mut_slice(), pick, *sequence)?;
+            packets.push((pick.number, *sequence));
         }
         sas.seal(packets.iter().zip(frames).map(|(&(number, sequence), frame)| (number, sequence, frame.buffer.as_mut_slice())))
     }
@@ -228,27 +291,39 @@ pub(super) struct NicReceive {
     path: Datapath,
     pool: BufferPool,
     sender: Sender,
+    /// Packets in a batch.
+    size: usize,
+    /// What was received before, to be received again.
     arrived: FrameBatch,
+    ready: Vec<FrameBatch>,
     up: NblBatch,
 }
 
 impl Way for NicReceive {
-    fn batch(&mut self, clock: &Clock) -> Result<Duration, BenchError> {
-        let Self { path, pool, sender, arrived, up } = self;
-        let packets = arrived.len();
-        sender.fill(arrived)?;
+    fn batches(&mut self, count: usize, watch: Watch<'_>) -> Result<(), BenchError> {
+        let Self { path, pool, sender, size, arrived, ready, up } = self;
+        make_ready(ready, count, |frames| {
+            while frames.len() < *size {
+                frames.push(arrived.pop().unwrap_or_else(|| Frame::new(pool.copy_from(&sender.template.frame))));
+            }
+            sender.fill(frames)
+        })?;
         let mut lane = LaneContext { now: Time::ZERO, pool };
-        let time = clock.time(|| path.receive(&mut lane, arrived, up));
-        BenchError::unless_all(packets, up.iter().filter(|list| list.oob.header_receive().is_some()).count())?;
+        watch(&mut || {
+            for frames in ready.iter_mut().take(count) {
+                path.receive(&mut lane, frames, up);
+            }
+        });
+        BenchError::unless_all(count * *size, up.iter().filter(|list| list.oob.header_receive().is_some()).count())?;
         arrived.extend(up.drain(..).map(|mut list| list.take_frame()));
-        Ok(time)
+        Ok(())
     }
 }
 
 /// A host of which every worker has a lane.
 pub(super) struct Whole {
     host: HostControl,
-    plan: SaPlan,
+    direction: Direction,
     offload: bool,
     shared: bool,
     /// Packets that workers have put on the wire.
@@ -257,14 +332,14 @@ pub(super) struct Whole {
 
 impl Whole {
     /// A host with the SAs, which its NIC has, too, if `offload`; `shared`: several workers send under them.
-    pub(super) fn new(plan: SaPlan, offload: bool, shared: bool) -> Result<Self, BenchError> {
-        let config = HostConfig { medium: Medium::Ethernet, crypto: plan.crypto, capacity: plan.capacity() as usize, mtu: plan.mtu(), ..HostConfig::default() }
-            .with_nic_capacity(plan.capacity());
-        let host = HostControl::new(&config)?;
+    pub(super) fn new(plan: SaPlan<'_>, offload: bool, shared: bool) -> Result<Self, BenchError> {
+        let host = HostControl::new(&HostConfig { medium: Medium::Ethernet, ..plan.host() })?;
+        host.transport().set_policies(bypass_ike);
         if shared {
             host.share_lanes()?;
         }
-        if !offload {
+        // A NIC without IPsecOV2 has nothing to switch off.
+        if !offload && host.transport().current_config().ipsec_v2.is_supported() {
             let status = host.operator().set_parameters(OffloadParameters::ipsec_v2_setting(IpsecSetting::Disabled));
             if status != Status::SUCCESS {
                 return Err(BenchError::NicRefuses(status));
@@ -278,25 +353,24 @@ impl Whole {
         if let Some(sa) = host.transport().sas().into_iter().find(|sa| (sa.offload == OffloadReason::Offloaded) != offload) {
             return Err(BenchError::Offload { wanted: offload, reason: sa.offload.to_string() });
         }
-        Ok(Self { host, plan, offload, shared, reached: Arc::default() })
+        Ok(Self { host, direction: plan.direction, offload, shared, reached: Arc::default() })
     }
 
-    /// A worker's way of plain packets to the wire.
-    pub(super) fn sender(&self, template: Arc<Template>, picker: Picker, batch: usize) -> Result<Outbound, BenchError> {
-        let (frames, wire, sent) = (FrameBatch::new(), FrameBatch::new(), FrameBatch::new());
-        let (lane, reached) = (self.host.open_lane()?, Arc::clone(&self.reached));
-        Ok(Outbound { lane, template, picker, size: batch, shared: self.shared, frames, wire, sent, reached })
+    /// A worker's way of plain packets to the wire; `opener` proves that they are sealed.
+    pub(super) fn sender(&self, template: Arc<Template>, picker: Picker, size: usize, opener: Arc<SaSet>) -> Result<Outbound, BenchError> {
+        let (lane, reached, proof) = (self.host.open_lane()?, Arc::clone(&self.reached), Proof::new(opener));
+        let (wire, sent) = (FrameBatch::new(), FrameBatch::new());
+        Ok(Outbound { lane, template, picker, size, shared: self.shared, ready: Vec::new(), wire, sent, reached, proof })
     }
 
     /// A worker's way of packets from the wire to plain ones.
-    pub(super) fn receiver(&self, sender: Sender, batch: usize) -> Result<Inbound, BenchError> {
-        let (frames, out) = (FrameBatch::new(), InboundBatch::default());
-        Ok(Inbound { lane: self.host.open_lane()?, sender, size: batch, frames, out })
+    pub(super) fn receiver(&self, sender: Sender, size: usize) -> Result<Inbound, BenchError> {
+        Ok(Inbound { lane: self.host.open_lane()?, sender, size, ready: Vec::new(), out: InboundBatch::default() })
     }
 
     /// Checks that every packet was protected, or opened, by whom it should, and reached the wire.
     pub(super) fn check(&self) -> Result<(), BenchError> {
-        let (transport, outbound) = (self.host.transport(), self.plan.direction == Direction::Outbound);
+        let (transport, outbound) = (self.host.transport(), self.direction == Direction::Outbound);
         let WayCounts { seen, offloaded, software, .. } = if outbound { transport.outbound() } else { transport.inbound() };
         let counted = if self.offload { offloaded } else { software };
         if counted.packets != seen.packets {
@@ -315,32 +389,44 @@ pub(super) struct Outbound {
     size: usize,
     /// Other workers send under the same SAs.
     shared: bool,
-    frames: FrameBatch,
+    ready: Vec<FrameBatch>,
     wire: FrameBatch,
     sent: FrameBatch,
     reached: Arc<AtomicU64>,
+    proof: Proof,
 }
 
 impl Way for Outbound {
-    fn batch(&mut self, clock: &Clock) -> Result<Duration, BenchError> {
-        let Self { lane, template, picker, size, shared, frames, wire, sent, reached } = self;
-        for _ in 0..*size {
-            let mut buffer = lane.pool().take(template.frame.len());
-            template.fill_plain(buffer.as_mut_slice(), picker.pick().1)?;
-            frames.push(Frame::new(buffer));
-        }
-        let time = clock.time(|| {
-            lane.send(Time::ZERO, frames, wire);
-            // What is sent once, as nearly always, is not moved.
-            lane.transmit(wire, |_, frames| if sent.is_empty() { core::mem::swap(sent, frames) } else { sent.append(frames) });
+    fn batches(&mut self, count: usize, watch: Watch<'_>) -> Result<(), BenchError> {
+        let Self { lane, template, picker, size, shared, ready, wire, sent, reached, proof } = self;
+        make_ready(ready, count, |frames| {
+            for _ in 0..*size {
+                let mut buffer = lane.pool().take(template.frame.len());
+                template.fill_plain(buffer.as_mut_slice(), picker.pick())?;
+                frames.push(Frame::new(buffer));
+            }
+            Ok(())
+        })?;
+        watch(&mut || {
+            for frames in ready.iter_mut().take(count) {
+                lane.send(Time::ZERO, frames, wire);
+                // What is sent once, as nearly always, is not moved.
+                lane.transmit(wire, |_, frames| if sent.is_empty() { core::mem::swap(sent, frames) } else { sent.append(frames) });
+            }
         });
         // Some of them may be sent by another worker, whose turn comes before, and with some of its own.
-        BenchError::unless_all(*size, if *shared { *size } else { sent.len() })?;
+        let all = count * *size;
+        BenchError::unless_all(all, if *shared { all } else { sent.len() })?;
+        proof.see(sent)?;
         reached.fetch_add(sent.len() as u64, Ordering::Relaxed);
         for frame in sent.drain(..) {
             lane.pool().give(frame.buffer);
         }
-        Ok(time)
+        Ok(())
+    }
+
+    fn prove_next(&mut self) {
+        self.proof.wanted = true;
     }
 }
 
@@ -349,23 +435,29 @@ pub(super) struct Inbound {
     lane: HostLane,
     sender: Sender,
     size: usize,
-    frames: FrameBatch,
+    ready: Vec<FrameBatch>,
     out: InboundBatch,
 }
 
 impl Way for Inbound {
-    fn batch(&mut self, clock: &Clock) -> Result<Duration, BenchError> {
-        let Self { lane, sender, size, frames, out } = self;
-        for _ in 0..*size {
-            frames.push(Frame::new(lane.pool().take(sender.template.frame.len())));
-        }
-        sender.fill(frames)?;
+    fn batches(&mut self, count: usize, watch: Watch<'_>) -> Result<(), BenchError> {
+        let Self { lane, sender, size, ready, out } = self;
+        make_ready(ready, count, |frames| {
+            for _ in 0..*size {
+                frames.push(Frame::new(lane.pool().take(sender.template.frame.len())));
+            }
+            sender.fill(frames)
+        })?;
         let mut lost = 0;
-        let time = clock.time(|| lost = lane.receive(Time::ZERO, frames, out));
-        BenchError::unless_all(*size, out.delivered.len().saturating_sub(lost))?;
+        watch(&mut || {
+            for frames in ready.iter_mut().take(count) {
+                lost += lane.receive(Time::ZERO, frames, out);
+            }
+        });
+        BenchError::unless_all(count * *size, out.delivered.len().saturating_sub(lost))?;
         for frame in out.delivered.drain(..) {
             lane.pool().give(frame.buffer);
         }
-        Ok(time)
+        Ok(())
     }
 }

@@ -8,7 +8,10 @@
 //! The *limit* of a way is the fastest of our providers at the same number of bytes under the cipher, with the same batch, as many buffers, and the same
 //! SAs: jobs that are made before the clock runs, in place. It takes its turns in the same rounds, and every round gives a ratio; their median is the row's.
 //!
-//! Several workers have a thread and a processor each, and turns at the same time; what counts is what they do together.
+//! Several workers have a thread and a processor each, and turns at the same time: all have made some batches ready when they begin together, and what counts
+//! is the time from the first one's beginning to the last one's end.
+//!
+//! Hosts have policies as gateways have them: IKE is bypassed, by policies before those of the SAs, whose selectors name networks; packets belong to several flows.
 //!
 //! ```
 //! use std::time::Duration;
@@ -28,9 +31,11 @@ mod machine;
 mod packets;
 mod plan;
 mod provider;
+mod refusal;
 mod report;
 mod stats;
 mod suite;
+mod together;
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -41,6 +46,7 @@ use serde::Serialize;
 pub use cell::{Cell, Options, WaySet, measure};
 pub use machine::{Cores, machine};
 pub use plan::{QUICK_TABLES, SIZES, Shape, full, product, quick};
+pub use refusal::check_profile;
 pub use report::{Row, text};
 pub use suite::{SUITES, UnknownSuite, suite, suite_name};
 
@@ -65,6 +71,11 @@ pub enum Table {
 }
 
 impl Table {
+    /// Whether it needs a NIC that takes the suite.
+    pub const fn offloads(self) -> bool {
+        matches!(self, Self::NicSend | Self::NicReceive | Self::Outbound | Self::Inbound)
+    }
+
     /// All of them, in the order in which they are shown.
     pub const ALL: [Self; 7] = [Self::Provider, Self::NicSend, Self::NicReceive, Self::Outbound, Self::Inbound, Self::SoftwareOut, Self::SoftwareIn];
 
@@ -144,6 +155,31 @@ pub enum BenchError {
     /// The transport refuses an SA.
     #[error(transparent)]
     Transport(#[from] transport::SaError),
+    /// The NIC of the profile does not take SAs like these.
+    #[error("the NIC {profile} does not take {suite} in tunnel mode: {reason}{others}; without a NIC there are the tables provider, software-out, software-in")]
+    Refused {
+        /// The profile.
+        profile: String,
+        /// Name of the suite.
+        suite: String,
+        /// Why it does not.
+        reason: String,
+        /// What of all that is measured it does take, in words.
+        others: String,
+    },
+    /// SAs cannot be offered to the NIC of the profile.
+    #[error(transparent)]
+    Explain(#[from] crate::explain::ExplainError),
+    /// The NIC of the profile has not places enough.
+    #[error("the NIC {profile} holds {capacity} SAs, {asked} were asked for")]
+    Places {
+        /// The profile.
+        profile: String,
+        /// Its places.
+        capacity: u32,
+        /// SAs asked for.
+        asked: u32,
+    },
     /// The NIC refuses an SA, or to be configured.
     #[error("the NIC refuses: {0}")]
     NicRefuses(Status),
@@ -193,13 +229,28 @@ impl BenchError {
     }
 }
 
+/// Runs what is measured, once, and takes the time.
+type Watch<'a> = &'a mut dyn FnMut(&mut dyn FnMut());
+
 /// A way of packets, a worker's own.
 trait Way: Send {
-    /// Takes a batch along the way. Returns how long that took, without what was done before and after it.
+    /// Makes `count` batches ready, has `watch` take them along the way, and sees that every packet came through.
     ///
     /// # Errors
-    /// [`BenchError`] when a packet did not come through.
-    fn batch(&mut self, clock: &Clock) -> Result<Duration, BenchError>;
+    /// [`BenchError`] when a packet did not come through, or could not be made. Then it may be that nothing was watched.
+    fn batches(&mut self, count: usize, watch: Watch<'_>) -> Result<(), BenchError>;
+
+    /// Has it look closely at a packet of the next batch: whether it was really sealed, where nothing else tells.
+    fn prove_next(&mut self) {}
+}
+
+impl dyn Way + '_ {
+    /// Takes a batch along the way. Returns how long that took, without what was done before and after it.
+    fn batch(&mut self, clock: &Clock) -> Result<Duration, BenchError> {
+        let mut time = Duration::ZERO;
+        self.batches(1, &mut |run| time = clock.time(run))?;
+        Ok(time)
+    }
 }
 
 /// Measures short times.

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ipsec::{Crypto, EspSa};
 use ndis::HeaderTransmit;
-use packet::{IpAddress, IpProtocol, Ipv4Repr, Spi};
+use packet::{IpAddress, IpProtocol, Ipv4Repr, Spi, UDP_HEADER_LEN};
 
 use super::BenchError;
 use super::suite::next;
@@ -17,9 +17,14 @@ pub(super) const ENDS: [[u8; 4]; 2] = [[192, 0, 2, 1], [192, 0, 2, 2]];
 const IP: usize = 20;
 /// Where ESP begins in a protected frame.
 pub(super) const ESP: usize = LINK.len() + IP;
-/// What inner packets carry: no upper protocol that anybody knows (RFC 3692).
+/// Bytes of an inner packet's IPv4 and UDP headers.
+const HEAD: usize = IP + UDP_HEADER_LEN;
+/// What inner packets without room for a UDP header carry: no upper protocol that anybody knows (RFC 3692).
 const PAYLOAD: IpProtocol = IpProtocol(253);
-const SOURCE: [u8; 4] = [10, 1, 0, 1];
+/// Flows of each SA: senders behind the gateway, each with a port of its own.
+pub(super) const FLOWS: u32 = 16;
+/// Where these senders are.
+pub(super) const SOURCES: [[u8; 4]; 2] = [[10, 1, 0, 0], [10, 1, 0, 255]];
 
 /// SPI of SA `number`.
 pub(super) const fn spi(number: u32) -> Spi {
@@ -32,9 +37,20 @@ pub(super) const fn destination(number: u32) -> [u8; 4] {
     [10, 128 | a, b, c]
 }
 
-/// The header of a packet of `length` bytes of SA `number`.
-fn inner_header(number: u32, length: usize) -> Result<[u8; IP], BenchError> {
-    header(PAYLOAD, SOURCE, destination(number), length)
+/// The headers of a packet of `length` bytes, of a flow of SA `number`: IPv4 and, where there is room, UDP. With the bytes there are of them.
+fn inner_headers(number: u32, flow: u32, length: usize) -> Result<([u8; HEAD], usize), BenchError> {
+    let (flow, mut bytes) = (flow as u8, [0; HEAD]);
+    let [[a, b, c, _], _] = SOURCES;
+    let source = [a, b, c, 1 + flow];
+    let is_udp = length >= HEAD;
+    bytes[..IP].copy_from_slice(&header(if is_udp { IpProtocol::UDP } else { PAYLOAD }, source, destination(number), length)?);
+    if is_udp {
+        let udp = [1024 + u16::from(flow), 5001, (length - IP) as u16, 0];
+        for (place, word) in bytes[IP..].as_chunks_mut::<2>().0.iter_mut().zip(udp) {
+            *place = word.to_be_bytes();
+        }
+    }
+    Ok((bytes, if is_udp { HEAD } else { IP }))
 }
 
 fn header(protocol: IpProtocol, source: [u8; 4], destination: [u8; 4], length: usize) -> Result<[u8; IP], BenchError> {
@@ -52,8 +68,10 @@ pub(super) struct Template {
     pub(super) header: HeaderTransmit,
     /// Where the inner IP packet is, and how long.
     inner: Range<usize>,
-    /// Whether that is an IP packet with a header, and not just bytes.
-    is_ip: bool,
+    /// Its headers in each flow of SA 0; empty if it is no IP packet, but just bytes.
+    heads: Vec<[u8; HEAD]>,
+    /// Bytes of these headers.
+    head: usize,
     /// Bytes under the cipher; 0 of a plain frame.
     pub(super) text: usize,
 }
@@ -61,10 +79,10 @@ pub(super) struct Template {
 impl Template {
     /// A plain frame with an inner packet of `length` bytes.
     pub(super) fn plain(length: usize) -> Result<Self, BenchError> {
+        let (heads, head) = heads(length)?;
         let mut frame = LINK.to_vec();
-        frame.extend(inner_header(0, length)?);
         frame.resize(LINK.len() + length, 0x5a);
-        Ok(Self { frame, header: HeaderTransmit::default(), inner: LINK.len()..LINK.len() + length, is_ip: true, text: 0 })
+        Ok(Self { frame, header: HeaderTransmit::default(), inner: LINK.len()..LINK.len() + length, heads, head, text: 0 })
     }
 
     /// A frame as the transport hands it to the NIC: an inner packet of `length` bytes with headers and trailer, ready to be sealed.
@@ -76,8 +94,8 @@ impl Template {
         let next_header = IpProtocol::IPV4.0;
         let trailer = ipsec::write_trailer(&mut frame[text.clone()], length, next_header).map_err(impossible)?;
         let header = HeaderTransmit { next_header, pad_length: trailer.pad_length, ah_header_offset: 0, esp_header_offset: (IP / 4) as u8 };
-        frame[inner.clone()][..IP].copy_from_slice(&inner_header(0, length)?);
-        Ok(Self { frame, header, inner, is_ip: true, text: text.len() })
+        let (heads, head) = heads(length)?;
+        Ok(Self { frame, header, inner, heads, head, text: text.len() })
     }
 
     /// The same with `length` bytes of anything under the cipher, trailer included, rounded up to what it aligns to.
@@ -85,29 +103,36 @@ impl Template {
         let length = length.next_multiple_of(sa.alignment());
         let (mut frame, text) = outer(sa, sa.prefix_length() + length + sa.icv_length())?;
         frame[text.clone()].fill(0x5a);
-        Ok(Self { frame, header: HeaderTransmit::default(), inner: text.clone(), is_ip: false, text: text.len() })
+        Ok(Self { frame, header: HeaderTransmit::default(), inner: text.clone(), heads: Vec::new(), head: 0, text: text.len() })
     }
 
-    /// Makes `frame` the packet `sequence` of SA `number`: a frame that is to be sealed.
-    pub(super) fn fill_framed(&self, frame: &mut [u8], number: u32, sequence: u32) -> Result<(), BenchError> {
+    /// Makes `frame` the packet `sequence` of an SA: a frame that is to be sealed.
+    pub(super) fn fill_framed(&self, frame: &mut [u8], pick: Pick, sequence: u32) -> Result<(), BenchError> {
         frame.copy_from_slice(&self.frame);
-        frame[ESP..][..4].copy_from_slice(&spi(number).0.to_be_bytes());
+        frame[ESP..][..4].copy_from_slice(&spi(pick.number).0.to_be_bytes());
         frame[ESP + 4..][..4].copy_from_slice(&sequence.to_be_bytes());
-        self.address(frame, number)
+        self.address(frame, pick)
     }
 
-    /// Makes `frame` a plain packet that SA `number` will protect.
-    pub(super) fn fill_plain(&self, frame: &mut [u8], number: u32) -> Result<(), BenchError> {
+    /// Makes `frame` a plain packet that an SA will protect.
+    pub(super) fn fill_plain(&self, frame: &mut [u8], pick: Pick) -> Result<(), BenchError> {
         frame.copy_from_slice(&self.frame);
-        self.address(frame, number)
+        self.address(frame, pick)
     }
 
-    fn address(&self, frame: &mut [u8], number: u32) -> Result<(), BenchError> {
-        if self.is_ip && number != 0 {
-            frame[self.inner.clone()][..IP].copy_from_slice(&inner_header(number, self.inner.len())?);
-        }
+    fn address(&self, frame: &mut [u8], pick: Pick) -> Result<(), BenchError> {
+        let Some(first) = self.heads.get(pick.flow as usize) else { return Ok(()) };
+        let head = if pick.number == 0 { *first } else { inner_headers(pick.number, pick.flow, self.inner.len())?.0 };
+        frame[self.inner.clone()][..self.head].copy_from_slice(&head[..self.head]);
         Ok(())
     }
+}
+
+/// The headers of packets of `length` bytes in each flow of SA 0, and the bytes there are of them.
+fn heads(length: usize) -> Result<(Vec<[u8; HEAD]>, usize), BenchError> {
+    let heads = (0..FLOWS).map(|flow| inner_headers(0, flow, length)).collect::<Result<Vec<_>, _>>()?;
+    let head = heads.first().map_or(0, |(_, head)| *head);
+    Ok((heads.into_iter().map(|(bytes, _)| bytes).collect(), head))
 }
 
 /// Link and outer IP header before an ESP packet of `length` bytes, which is zero, and where its text is.
@@ -119,7 +144,18 @@ fn outer(sa: &EspSa<Crypto>, length: usize) -> Result<(Vec<u8>, Range<usize>), B
     Ok((frame, ESP + text.start..ESP + text.end))
 }
 
-/// Which SAs a worker's packets belong to: one after the other, or at random where there are many.
+/// What a packet belongs to.
+#[derive(Clone, Copy)]
+pub(super) struct Pick {
+    /// The place of the SA among those of the picker.
+    pub(super) place: usize,
+    /// The SA.
+    pub(super) number: u32,
+    /// Its flow, less than [`FLOWS`].
+    pub(super) flow: u32,
+}
+
+/// Which SAs and flows a worker's packets belong to: at random.
 pub(super) struct Picker {
     numbers: Vec<u32>,
     state: u64,
@@ -131,16 +167,12 @@ impl Picker {
         Self { numbers, state: 0x1234_5678_9abc_def1 }
     }
 
-    /// The place among the numbers, and the number.
-    pub(super) fn pick(&mut self) -> (usize, u32) {
-        match self.numbers[..] {
-            [number] => (0, number),
-            ref numbers => {
-                // The upper half of the product: a place below the length, without division.
-                let place = ((next(&mut self.state) >> 32).wrapping_mul(numbers.len() as u64) >> 32) as usize;
-                (place, numbers.get(place).copied().unwrap_or_default())
-            }
-        }
+    /// What the next packet belongs to.
+    pub(super) fn pick(&mut self) -> Pick {
+        let random = next(&mut self.state);
+        // The upper half of the product: a place below the length, without division.
+        let place = ((random >> 32).wrapping_mul(self.numbers.len() as u64) >> 32) as usize;
+        Pick { place, number: self.numbers.get(place).copied().unwrap_or_default(), flow: random as u32 % FLOWS }
     }
 
     pub(super) fn numbers(&self) -> &[u32] {

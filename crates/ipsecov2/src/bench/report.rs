@@ -7,6 +7,8 @@ use serde::{Serialize, Serializer};
 
 use super::{Cell, Operation, Table, suite_name};
 
+/// A row whose quartiles are further apart than this part of its figure is marked: the machine did something else meanwhile.
+const WIDE: f64 = 0.1;
 /// The name of a row's form.
 const SCHEMA: &str = "ipsecov2-bench-1";
 
@@ -39,6 +41,8 @@ pub struct Row {
     /// Distance between the quartiles of `ns`, as a part of it.
     #[serde(serialize_with = "rounded")]
     pub spread: f64,
+    /// Whether that is so much that the figure should not be believed.
+    pub wide: bool,
     /// Million packets a second.
     #[serde(serialize_with = "rounded")]
     pub mpps: f64,
@@ -80,6 +84,7 @@ impl Row {
             batch,
             ns,
             spread,
+            wide: spread > WIDE,
             mpps: 1e3 / ns,
             gbps: f64::from(bytes as u32) * 8.0 / ns,
             limit_ns,
@@ -138,7 +143,7 @@ pub fn text(rows: &[Row]) -> String {
             let scaling = row.scaling.map(|scaling| format!(" {scaling:>8.2}")).unwrap_or_default();
             let _ = writeln!(
                 text,
-                "{operation:<12} {:<suites$}  {:<providers$} {:>5} {:>5} {:>7} {:>5} {:>9.1} {:>4.0} % {:>8.3} {:>7.2} {:>9.1} {:>8.2}{scaling}",
+                "{operation:<12} {:<suites$}  {:<providers$} {:>5} {:>5} {:>7} {:>5} {:>9.1} {:>4.0} %{} {:>7.3} {:>7.2} {:>9.1} {:>8.2}{scaling}",
                 row.suite,
                 row.provider,
                 row.bytes,
@@ -147,12 +152,16 @@ pub fn text(rows: &[Row]) -> String {
                 row.sas,
                 row.ns,
                 row.spread * 100.0,
+                if row.wide { '!' } else { ' ' },
                 row.mpps,
                 row.gbps,
                 row.limit_ns,
                 row.of_limit,
             );
         }
+    }
+    if rows.iter().any(|row| row.wide) {
+        let _ = writeln!(text, "\n! quartiles more than {:.0} % apart: the machine did something else meanwhile", WIDE * 100.0);
     }
     text
 }
@@ -192,5 +201,13 @@ mod tests {
         assert!(lines[1].starts_with("provider     suite") && lines[2].starts_with("seal ") && lines[4].starts_with("outbound "), "{text}");
         assert!(lines[5].ends_with(" 0.50") && lines[6].ends_with(" 0.50     1.99") && lines[4].ends_with(" of limit  scaling"), "{text}");
         assert!(lines.iter().all(|line| line.len() <= 130), "{text}");
+    }
+
+    #[test]
+    fn rows_that_spread_are_marked() {
+        let wide = Row::new((Table::NicSend, Operation::Seal, Crypto::RustCrypto), &Cell::default(), 1424, (100.0, 0.11), (50.0, 0.5), None);
+        let marked = text(&[wide.clone(), row(Table::NicSend, 100.0)]);
+        assert!(wide.wide && marked.contains(" 11 %! ") && marked.contains("  3 %  ") && marked.contains("\n! quartiles more than 10 % apart"), "{marked}");
+        assert!(!text(&[row(Table::NicSend, 100.0)]).contains('!'));
     }
 }

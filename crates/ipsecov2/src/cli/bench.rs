@@ -9,6 +9,7 @@ use ipsec::{Crypto, Suite};
 
 use super::output::{self, Failure};
 use crate::bench::{self, Cell, Cores, Options, Shape, Table};
+use crate::profile::Profile;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,6 +17,7 @@ Examples:
   ipsecov2 bench --quick
   ipsecov2 bench --table provider,nic-send --bytes 64,1420 --batch 32
   ipsecov2 bench --suite aes-gcm-256 --workers 2
+  ipsecov2 bench --profile chelsio-t6 --suite aes-gcm-128,aes-gcm-256
   ipsecov2 bench --json | jq -r '.[] | [.table, .operation, .bytes, .ns, .of_limit] | @tsv'
 
 Tables:
@@ -28,8 +30,9 @@ Tables:
   software-in   the whole way in with offload switched off
 
 The limit of a figure is the fastest library at the same number of bytes under the cipher, with the same batch, in the same rounds. All that is measured \
-takes turns; figures are medians over the rounds, the spread is the distance between quartiles. With --suite, --bytes, --workers, --sas or --batch every \
-combination is measured; without them, what docs/performance.md shows, within 5 minutes. docs/json.md describes the JSON form.";
+takes turns; figures are medians over the rounds, the spread is the distance between quartiles; where that is large, ! marks it. With --suite, --bytes, --workers, --sas or --batch every \
+combination is measured; without them, what docs/performance.md shows, within 5 minutes. With --profile the NIC is that card as far as capabilities go, not its \
+speed; what it does not take is not measured, but refused, unless --table names only tables without a NIC. docs/json.md describes the JSON form.";
 
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
@@ -59,6 +62,9 @@ pub(super) struct Arguments {
     /// How long a turn is.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u64).range(1..=50))]
     milliseconds: u64,
+    /// The NIC: one that the program knows, or a profile's file. By default the software NIC, with as many places as there are SAs.
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
     /// The core of the first worker; others follow. By default they are on the last ones.
     #[arg(long, value_name = "N")]
     core: Option<usize>,
@@ -78,7 +84,8 @@ fn table(name: &str) -> Table {
 /// Measures. `only` is the library that was asked for by name: the provider's table has all of them, unless one was.
 pub(super) fn run(arguments: &Arguments, crypto: Crypto, only: bool) -> Result<(), Failure> {
     let cells = cells(arguments);
-    let options = options(arguments, crypto, only);
+    let options = options(arguments, crypto, only)?;
+    bench::check_profile(&cells, &options).map_err(Failure::failed)?;
     let workers = cells.iter().map(|cell| cell.workers).max().unwrap_or(1);
     let cores = Cores::choose(workers, options.core).map_err(|error| Failure::usage(format_args!("--{error}")))?;
     let mut progress = Progress { shown: false, all: cells.len() };
@@ -106,7 +113,7 @@ fn cells(arguments: &Arguments) -> Vec<Cell> {
     }
 }
 
-fn options(arguments: &Arguments, crypto: Crypto, only: bool) -> Options {
+fn options(arguments: &Arguments, crypto: Crypto, only: bool) -> Result<Options, Failure> {
     let usual = Options::default();
     let tables = match (&arguments.table[..], arguments.quick) {
         ([], true) => bench::QUICK_TABLES.to_vec(),
@@ -115,7 +122,8 @@ fn options(arguments: &Arguments, crypto: Crypto, only: bool) -> Options {
     };
     let rounds = arguments.rounds.map_or(if arguments.quick { 75 } else { usual.rounds }, |rounds| rounds as usize);
     let providers = if only { vec![crypto] } else { usual.providers };
-    Options { tables, crypto, providers, rounds, turn: Duration::from_millis(arguments.milliseconds), core: arguments.core }
+    let profile = arguments.profile.as_deref().map(Profile::find).transpose().map_err(Failure::usage)?;
+    Ok(Options { tables, crypto, providers, rounds, turn: Duration::from_millis(arguments.milliseconds), core: arguments.core, profile })
 }
 
 fn heading(options: &Options, cores: &Cores) -> String {
@@ -125,8 +133,9 @@ fn heading(options: &Options, cores: &Cores) -> String {
         several => format!("pinned to cores {}", several.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
     };
     let path = options.crypto.path().map(|path| format!(" ({path})")).unwrap_or_default();
+    let nic = options.profile.as_ref().map(|profile| format!("; the NIC is {}", profile.name)).unwrap_or_default();
     let (machine, Options { crypto, rounds, turn, .. }) = (bench::machine(), options);
-    format!("{machine}; {pinned}\nmedians of {rounds} rounds of {turn:?}; NIC and transport by {crypto}{path}\n")
+    format!("{machine}; {pinned}\nmedians of {rounds} rounds of {turn:?}; NIC and transport by {crypto}{path}{nic}\n")
 }
 
 fn describe(cell: &Cell) -> String {

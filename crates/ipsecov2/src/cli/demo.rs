@@ -16,6 +16,7 @@ use super::caps::capabilities;
 use super::output::{self, Failure};
 use super::sa_file::SaArguments;
 use crate::demo::{self, AdapterReport, Beginning, Observer, Options, PhaseReport, Rate, Report, Side, Tally, Traffic, WireFile, group};
+use crate::profile::Profile;
 
 /// The name of the document's form.
 const SCHEMA: &str = "ipsecov2-demo-1";
@@ -31,6 +32,7 @@ Examples:
   ipsecov2 demo --wire wire.pcapng --decryption-secrets
   ipsecov2 demo --sa sa.toml --traffic my.pcapng
   ipsecov2 demo --repeat 100 --crypto rustcrypto
+  ipsecov2 demo --profile intel-82599
   ipsecov2 demo --json | jq '.checks[] | select(.passed | not)'
 
 It needs no privileges: hosts, adapters and wire are in memory. Every IP packet is protected; frames that are not IP are bypassed by policy and stay in \
@@ -62,6 +64,9 @@ pub(super) struct Arguments {
     /// Threads that do each host's work: a flow's packets are one's, received packets of an SA, too. With 1 the program does it itself.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
     workers: u8,
+    /// The NIC of both hosts: one that the program knows, or a profile's file. What it does not take is done in software.
+    #[arg(long, value_name = "NAME|FILE", default_value = "software")]
+    profile: String,
     /// Shows requests and statuses at both adapters, on standard error.
     #[arg(long)]
     trace: bool,
@@ -83,6 +88,7 @@ pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> 
     if let Some(wire) = arguments.wire.as_deref().filter(|wire| arguments.decryption_secrets && CaptureFormat::from_path(wire) == CaptureFormat::Pcap) {
         return Err(Failure::usage(format_args!("{}: --decryption-secrets needs a pcapng file; this is pcap by its suffix", wire.display())));
     }
+    let profile = (arguments.profile != "software").then(|| Profile::find(&arguments.profile)).transpose().map_err(Failure::usage)?;
     let traffic = match &arguments.traffic {
         Some(path) => Traffic::open(path),
         None => Traffic::shipped(),
@@ -96,6 +102,7 @@ pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> 
         crypto,
         repeat: arguments.repeat,
         workers: usize::from(arguments.workers),
+        profile,
         wire: arguments.wire.as_ref().map(|path| WireFile { path: path.clone(), secrets: arguments.decryption_secrets }),
         trace: arguments.trace.then(|| Side::BOTH.map(|side| Arc::new(Lines(side.name())) as Arc<dyn TraceSink>)),
     };
@@ -241,8 +248,14 @@ impl Text {
         }
         let [a, b] = &beginning.adapters;
         let medium = if traffic.medium == "ethernet" { "Ethernet" } else { "IP" };
-        let _ =
-            writeln!(out, "\n{}    a and b, each with a software NIC (NDIS {}, {}), and {medium} in memory", self.title("Hosts"), a.version, beginning.crypto);
+        let nic = if beginning.profile == "software" { String::new() } else { format!(" as {}", beginning.profile) };
+        let _ = writeln!(
+            out,
+            "\n{}    a and b, each with a software NIC{nic} (NDIS {}, {}), and {medium} in memory",
+            self.title("Hosts"),
+            a.version,
+            beginning.crypto
+        );
         for (names, adapter) in if same(a, b) { vec![("The adapters of a and b", a)] } else { vec![("The adapter of a", a), ("The adapter of b", b)] } {
             let _ = writeln!(out, "\n{}", self.title(names));
             let _ = writeln!(out, "  hardware   {}", offered(&adapter.hardware));
@@ -451,6 +464,7 @@ fn document(report: &Report) -> Value {
         "schema": SCHEMA,
         "passed": report.passed(),
         "crypto": beginning.crypto,
+        "profile": beginning.profile,
         "traffic": beginning.traffic,
         "hosts": { "a": host(0), "b": host(1) },
         "connections": beginning.connections,

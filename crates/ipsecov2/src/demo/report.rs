@@ -226,6 +226,8 @@ pub struct Beginning {
     pub traffic: TrafficReport,
     /// The cryptographic library.
     pub crypto: &'static str,
+    /// The profile of both NICs.
+    pub profile: String,
     /// The adapters of a and b.
     pub adapters: [AdapterReport; 2],
     /// Whether the SAs are those of a file.

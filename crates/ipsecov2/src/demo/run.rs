@@ -23,6 +23,7 @@ use super::sa_plan;
 use super::traffic::{Side, Traffic};
 use super::wire::{WireFile, WireWriter};
 use crate::host::{ADAPTER, Host, HostConfig, HostError};
+use crate::profile::Profile;
 
 /// Packets that are handled together.
 const BATCH: usize = 64;
@@ -40,6 +41,8 @@ pub struct Options {
     pub repeat: u32,
     /// Workers of each host.
     pub workers: usize,
+    /// What both NICs can do; `None`: everything that the software NIC can.
+    pub profile: Option<Profile>,
     /// Writes the wire.
     pub wire: Option<WireFile>,
     /// Where requests and statuses at the adapters of a and b are shown.
@@ -49,7 +52,7 @@ pub struct Options {
 impl Default for Options {
     /// The traffic once, and nothing written.
     fn default() -> Self {
-        Self { crypto: Crypto::default(), repeat: 1, workers: 1, wire: None, trace: None }
+        Self { crypto: Crypto::default(), repeat: 1, workers: 1, profile: None, wire: None, trace: None }
     }
 }
 
@@ -228,7 +231,18 @@ enum Maker {
     Both(u64),
 }
 
+/// What a card may leave to software.
+#[derive(Clone, Copy)]
+struct Card {
+    /// Whether it has IPsecOV2, and so something to be switched.
+    has_ipsec: bool,
+    /// SAs of host a that it took as it was bound.
+    sas: usize,
+}
+
 struct Run<'a> {
+    /// What is known of the NIC's profile, if there is one.
+    card: Option<Card>,
     traffic: &'a Traffic,
     connections: &'a [Connection],
     from_file: bool,
@@ -265,7 +279,7 @@ impl<'a> Run<'a> {
         let registries = [Arc::new(MemoryRegistry::new()), Arc::new(MemoryRegistry::new())];
         let host = |side: Side| {
             let filters = options.trace.iter().map(|sinks| Arc::new(Tracer::new(Arc::clone(&sinks[side as usize]))) as Arc<dyn Filter>).collect();
-            Host::new(&HostConfig {
+            let config = HostConfig {
                 medium: traffic.medium,
                 crypto: options.crypto,
                 registry: Arc::clone(&registries[side as usize]) as Arc<dyn Registry>,
@@ -274,6 +288,10 @@ impl<'a> Run<'a> {
                 workers: options.workers,
                 reserved_spis: connections.iter().any(|connection| connection.first().is_some_and(|(_, sa)| sa.allow_reserved_spi)),
                 ..HostConfig::default()
+            };
+            Host::new(&match &options.profile {
+                Some(profile) => config.with_profile(profile),
+                None => config,
             })
         };
         let hosts = [host(Side::A)?, host(Side::B)?];
@@ -304,7 +322,9 @@ impl<'a> Run<'a> {
         if options.workers > 1 {
             checker.by_flows();
         }
+        let card = options.profile.as_ref().map(|profile| Card { has_ipsec: profile.offload.ipsec_v2.is_supported(), sas: 0 });
         let mut run = Self {
+            card,
             traffic,
             connections,
             from_file: false,
@@ -330,7 +350,16 @@ impl<'a> Run<'a> {
             output: InboundBatch::default(),
         };
         run.service()?;
+        let taken = run.sas_offloaded();
+        if let Some(card) = &mut run.card {
+            card.sas = taken;
+        }
         Ok(run)
+    }
+
+    /// SAs that host a's NIC has.
+    fn sas_offloaded(&self) -> usize {
+        self.hosts[0].transport().sas().iter().filter(|sa| sa.offload == OffloadReason::Offloaded).count()
     }
 
     /// How many packets there are to be sent, in all rounds.
@@ -360,8 +389,7 @@ impl<'a> Run<'a> {
         }
         self.service()?;
         let indicated = self.hosts[0].take_indications().iter().any(|status| matches!(status, StatusIndication::TaskOffloadCurrentConfig(_)));
-        let sas = self.hosts[0].transport().sas();
-        let sas_offloaded = sas.iter().filter(|sa| sa.offload == OffloadReason::Offloaded).count();
+        let sas_offloaded = self.sas_offloaded();
         self.receive()?;
         while next < tags.end {
             next = self.send(next..tags.end.min(next + BATCH as u64))?;
@@ -391,7 +419,7 @@ impl<'a> Run<'a> {
             bytes: self.bytes - bytes,
             seconds: self.busy.saturating_sub(busy).as_secs_f64(),
         };
-        self.check_offload(&phase, switch, sas.len());
+        self.check_offload(&phase, switch);
         Ok(phase)
     }
 
@@ -399,7 +427,9 @@ impl<'a> Run<'a> {
         let host = &self.hosts[0];
         let parameters = |setting| {
             let status = host.operator().set_parameters(OffloadParameters::ipsec_v2_setting(setting));
-            if status.is_success() { Ok(()) } else { Err(DemoError::Request { host: "a", request: "OID_TCP_OFFLOAD_PARAMETERS", status }) }
+            // A miniport without IPsecOV2 may refuse to switch it (OV2-CAP-8).
+            let refused = self.card.is_none_or(|card| card.has_ipsec) && !status.is_success();
+            if refused { Err(DemoError::Request { host: "a", request: "OID_TCP_OFFLOAD_PARAMETERS", status }) } else { Ok(()) }
         };
         let keyword = |value| -> Result<(), DemoError> {
             self.registries[0].set(ADAPTER, Keyword::IpsecV2, value)?;
@@ -531,12 +561,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn check_offload(&mut self, phase: &PhaseReport, switch: Switch, sas: usize) {
+    fn check_offload(&mut self, phase: &PhaseReport, switch: Switch) {
         let PhaseReport { number, a, b, .. } = phase;
+        let card = self.card;
+        let sas = card.map_or_else(|| self.hosts[0].transport().sas().len(), |card| card.sas);
         let mut require = |holds, what: &dyn Fn() -> String| self.checker.require(Check::Offload, holds, || format!("phase {number}: {}", what()));
         let by_nic = |host: &HostReport| host.sent.offloaded.packets + host.received.offloaded.packets;
         for (host, did, may) in [("a", a, phase.before_update_sa[0]), ("b", b, phase.before_update_sa[1])] {
-            if host == "b" || switch.offload() {
+            // Of packets, too, a card may leave some to software.
+            if card.is_none() && (host == "b" || switch.offload()) {
                 let (sent, received) = (did.sent.software.packets, did.received.software.packets);
                 require(sent <= may && received == 0, &|| format!("host {host} did {} packets in software, {may} allowed", sent + received));
             }
@@ -544,11 +577,12 @@ impl<'a> Run<'a> {
         let offloaded = phase.sas_offloaded;
         if switch.offload() {
             require(offloaded == sas, &|| format!("{offloaded} of {sas} SAs of host a were offloaded"));
+            require(sas > 0 || by_nic(a) == 0, &|| format!("host a's NIC did {} packets although it has no SA", by_nic(a)));
         } else {
             require(offloaded == 0, &|| format!("{offloaded} SAs of host a were offloaded although it was off"));
             require(by_nic(a) == 0, &|| format!("host a's NIC did {} packets although it was off", by_nic(a)));
         }
-        if matches!(switch, Switch::ParametersOff | Switch::ParametersOn) {
+        if matches!(switch, Switch::ParametersOff | Switch::ParametersOn) && card.is_none_or(|card| card.has_ipsec) {
             require(phase.indicated, &|| "NDIS_STATUS_TASK_OFFLOAD_CURRENT_CONFIG was not indicated".to_owned());
         }
     }
@@ -594,6 +628,7 @@ impl<'a> Run<'a> {
                 skipped: traffic.skipped,
             },
             crypto: options.crypto.name(),
+            profile: options.profile.as_ref().map_or_else(|| Profile::software().name, |profile| profile.name.clone()),
             adapters,
             from_file: self.from_file,
             connections: self.connections.iter().map(|connection| self.connection(connection)).collect(),
@@ -677,7 +712,11 @@ fn adapter(side: Side, host: &Host) -> Result<AdapterReport, DemoError> {
         hardware: operator.hardware_capabilities().map_err(failed("OID_TCP_OFFLOAD_HARDWARE_CAPABILITIES"))?,
         default: bound.default_offload_configuration,
         current: operator.current_config().map_err(failed("OID_TCP_OFFLOAD_CURRENT_CONFIG"))?,
-        activated: activated(&operator.encapsulation().map_err(failed("OID_OFFLOAD_ENCAPSULATION"))?),
+        activated: match operator.encapsulation() {
+            // Nobody has set it: there is nothing to activate (OV2-CAP-9).
+            Err(Status::INVALID_STATE) => activated(&OffloadEncapsulation { ipv4: SetEncapsulation::Off, ipv6: SetEncapsulation::Off }),
+            found => activated(&found.map_err(failed("OID_OFFLOAD_ENCAPSULATION"))?),
+        },
     })
 }
 

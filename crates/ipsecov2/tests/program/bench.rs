@@ -23,6 +23,7 @@ fn check(row: &Value) {
     assert!(ns > 0.0 && number("limit_ns") > 0.0 && number("of_limit") > 0.0 && number("spread") >= 0.0, "{row}");
     // Figures are rounded to six digits.
     assert!((mpps * ns / 1e3 - 1.0).abs() < 1e-4 && (gbps * ns / 8.0 / number("bytes") - 1.0).abs() < 1e-4, "{row}");
+    assert_eq!(row["wide"], number("spread") > 0.1, "{row}");
     let (bytes, text) = (number("bytes"), number("text"));
     let provider = row["table"] == "provider";
     assert!(if provider { (bytes..bytes + 16.0).contains(&text) } else { (bytes + 2.0..bytes + 18.0).contains(&text) }, "{row}");
@@ -87,6 +88,44 @@ fn every_suite_of_a_full_run_can_be_measured_everywhere() {
     let suites = "aes-gcm-256,aes-gmac-128,chacha20-poly1305,aes-cbc-128+hmac-sha1-96,aes-cbc-128+hmac-sha-256-128";
     let rows = rows(&["--suite", suites, "--bytes", "9000", "--batch", "1", "--crypto", "aws-lc"]);
     assert_eq!(rows.len(), 5 * 8);
+}
+
+#[test]
+fn short_packets_have_no_udp_header_and_are_measured_all_the_same() {
+    let rows = rows(&["--table", "nic-send,nic-receive,outbound,inbound", "--bytes", "20,27,28", "--sas", "3"]);
+    assert_eq!(rows.len(), 12);
+}
+
+#[test]
+fn a_card_is_measured_only_at_what_it_takes() {
+    let engines = "nic-send,nic-receive,outbound,inbound";
+    let found: Vec<_> =
+        rows(&["--profile", "chelsio-t6", "--table", engines, "--suite", "aes-gcm-256", "--bytes", "64"]).iter().map(|row| names(row, &["table"])).collect();
+    assert_eq!(found, [["nic-send"], ["nic-receive"], ["outbound"], ["inbound"]]);
+    // No tunnel mode: only what needs no NIC.
+    let without = ["--profile", "intel-82599", "--suite", "aes-gcm-128", "--bytes", "64", "--table", "provider,software-out,software-in"];
+    assert_eq!(rows(&[&without[..], &["--crypto", "aws-lc"]].concat()).len(), 4);
+
+    let tool = Tool::new();
+    tool.write("one.toml", "name = 'one'\n[ipsec-v2]\nencapsulation = ['ieee-802.3']\nesp = true\ntunnel = true\nencryption-algorithms = ['aes-gcm-128']\nsa-offload-capacity = 1\n");
+    for (arguments, error) in [
+        (
+            &["--profile", "intel-82599", "--table", "outbound"][..],
+            "the NIC intel-82599 does not take aes-gcm-128 in tunnel mode: Tunnel: yes asked, no supported; without a NIC there are the tables provider, software-out, software-in",
+        ),
+        (&["--profile", "3com-3cr990", "--quick"], "the NIC 3com-3cr990 does not take aes-gcm-128 in tunnel mode: "),
+        (
+            &["--profile", "nvidia-connectx-6-dx", "--suite", "aes-gcm-128,chacha20-poly1305"],
+            "the NIC nvidia-connectx-6-dx does not take chacha20-poly1305 in tunnel mode: ",
+        ),
+        (&["--profile", "nvidia-connectx-6-dx", "--suite", "chacha20-poly1305"], "; it takes aes-gcm-128, aes-gcm-256; without a NIC "),
+        (&["--profile", "one.toml", "--sas", "2"], "the NIC one holds 1 SAs, 2 were asked for"),
+    ] {
+        let run = tool.run(&[&["bench"], arguments].concat());
+        assert!(run.code == Some(1) && run.stdout.is_empty() && run.stderr.contains(error), "{arguments:?}: {}", run.stderr);
+    }
+    let run = tool.run(&["bench", "--quick", "--profile", "no-card"]);
+    assert!(run.code == Some(2) && run.stderr.starts_with("ipsecov2: no-card: neither a file nor a profile; profiles: software, "), "{}", run.stderr);
 }
 
 #[test]

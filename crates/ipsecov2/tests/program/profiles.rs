@@ -84,6 +84,37 @@ fn every_card_gives_the_same_capture() {
 }
 
 #[test]
+fn every_card_can_be_shown() {
+    let tool = Tool::new();
+    for card in CARDS {
+        let document = tool.run(&["demo", "--json", "--profile", card]).succeeds().json();
+        assert_eq!((&document["profile"], &document["passed"]), (&card.into(), &true.into()), "{card}: {}", document["checks"]);
+        let connections = document["connections"].as_array().unwrap();
+        let has = connections.iter().filter(|connection| connection["offload"] == serde_json::json!(["offloaded", "offloaded"])).count();
+        let packets = |host: &str, how: &str| document["hosts"][host]["totals"]["sent"][how]["packets"].as_u64().unwrap();
+        for host in ["a", "b"] {
+            assert_eq!(packets(host, "offloaded") > 0, has > 0, "{card}: {}", document["hosts"][host]["totals"]);
+            // Host b is never switched off.
+            assert!(card != "software" && has < connections.len() || host == "a" || packets(host, "software") < packets(host, "offloaded"), "{card}");
+        }
+        let phases = document["phases"].as_array().unwrap();
+        let taken: Vec<u64> = phases.iter().map(|phase| phase["sas_offloaded"].as_u64().unwrap()).collect();
+        assert!(taken[0] == taken[2] && taken[2] == taken[4] && taken[1] == 0 && taken[3] == 0, "{card}: {taken:?}");
+        assert!(
+            match card {
+                "software" | "ov2-full" => has == connections.len(),
+                "intel-82599" | "nvidia-connectx-6-dx" | "chelsio-t6" => has > 0 && has < connections.len(),
+                _ => true,
+            },
+            "{card}: {connections:?}"
+        );
+    }
+    let text = tool.run(&["demo", "--profile", "chelsio-t6"]).succeeds().text();
+    assert!(text.contains("each with a software NIC as chelsio-t6 (NDIS "), "{text}");
+    assert_eq!(tool.run(&["demo", "--profile", "no-card"]).code, Some(2));
+}
+
+#[test]
 fn explain_says_what_each_card_takes_and_why_not() {
     let tool = Tool::new();
     tool.write("sa.toml", several());

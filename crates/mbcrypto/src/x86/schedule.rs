@@ -41,9 +41,9 @@ enum Rounds {
 }
 
 impl Schedule {
-    /// Expands a key of 16, 24 or 32 bytes; `None` for any other length, or where the processor has no AES instructions.
-    pub(crate) fn new(key: &[u8], icv_length: u8) -> Option<Self> {
-        let rounds = match key.len() {
+    /// A place for a key of 16, 24 or 32 bytes, with nothing in it yet; `None` for any other length, or where the processor has no AES instructions.
+    pub(crate) fn empty(key_length: usize, icv_length: u8) -> Option<Self> {
+        let rounds = match key_length {
             16 => Rounds::Ten,
             24 => Rounds::Twelve,
             32 => Rounds::Fourteen,
@@ -52,12 +52,15 @@ impl Schedule {
         if !super::base_detected() {
             return None;
         }
-        let mut schedule = Self { powers: [[0; 16]; POWERS], rounds, icv_length, pad: [0; 14], round_keys: [[0; 16]; 15] };
-        // SAFETY: the processor has the instructions, as was just asked.
-        unsafe { schedule.expand(key) };
+        Some(Self { powers: [[0; 16]; POWERS], rounds, icv_length, pad: [0; 14], round_keys: [[0; 16]; 15] })
+    }
+
+    /// Expands a key, as long as [`Schedule::empty`] was told.
+    pub(crate) fn fill(&mut self, key: &[u8]) {
+        // SAFETY: the processor has the instructions, as `empty` has asked.
+        unsafe { self.expand(key) };
         // SAFETY: as above.
-        unsafe { schedule.raise() };
-        Some(schedule)
+        unsafe { self.raise() };
     }
 
     #[inline(always)]
@@ -115,8 +118,9 @@ impl Schedule {
     #[target_feature(enable = "aes,sse2")]
     fn expand(&mut self, key: &[u8]) {
         let mut words = Zeroizing::new([0_u32; 60]);
-        let in_key = key.len() / 4;
-        for (word, bytes) in words.iter_mut().zip(key.as_chunks::<4>().0) {
+        // FIPS 197 table 3: there are six rounds more than words in the key.
+        let in_key = self.rounds() - 6;
+        for (word, bytes) in words.iter_mut().take(in_key).zip(key.as_chunks::<4>().0) {
             *word = u32::from_le_bytes(*bytes);
         }
         let mut constant = 1_u32;

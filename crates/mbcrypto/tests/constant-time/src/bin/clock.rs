@@ -10,6 +10,7 @@
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::process::ExitCode;
+use std::rc::Rc;
 
 use mbcrypto::{Kernel, Key, Path};
 use mbcrypto_constant_time::{Job, Message, Numbers};
@@ -88,15 +89,18 @@ struct Test<'a> {
 /// Something that is done with a slot's secret.
 type Step<'a> = Box<dyn Fn(&mut State, usize) + 'a>;
 
-/// What every measurement works on: the same memory.
+/// What every measurement works on: the same memory, so that caches treat all secrets alike.
 struct State {
     texts: [Vec<u8>; BATCH],
     tags: [[u8; 16]; BATCH],
+    keys: [Option<Key>; BATCH],
+    /// Each packet has a key of its own; otherwise all have the first.
+    each: bool,
 }
 
 impl State {
     fn new() -> Self {
-        Self { texts: core::array::from_fn(|_| vec![0; 2048]), tags: [[0; 16]; BATCH] }
+        Self { texts: core::array::from_fn(|_| vec![0; 2048]), tags: [[0; 16]; BATCH], keys: [const { None }; BATCH], each: false }
     }
 }
 
@@ -167,92 +171,132 @@ fn secret<const N: usize>(numbers: &mut Numbers, slot: usize) -> [u8; N] {
 
 fn tests<'a>(kernel: Kernel, length: usize) -> Vec<Test<'a>> {
     let mut numbers = Numbers::new(5);
-    let keys: Vec<[u8; 16]> = (0..SLOTS).map(|slot| secret(&mut numbers, slot)).collect();
-    let expanded = || -> Vec<Key> { keys.iter().map(|key| kernel.key(key, 16).expect("the lengths are right")).collect() };
-    let texts: Vec<Vec<u8>> = (0..SLOTS).map(|slot| secret::<2048>(&mut numbers, slot)[..length].to_vec()).collect();
-    let one = || kernel.key(b"sixteen byte key", 16).expect("the lengths are right");
+    let keys = (0..SLOTS).map(|slot| secret(&mut numbers, slot)).collect();
+    let texts = (0..SLOTS).map(|slot| secret::<2048>(&mut numbers, slot)[..length].to_vec()).collect();
+    let slots = Rc::new(Slots { kernel, length, keys, texts });
 
-    let load_text = {
-        let texts = texts.clone();
-        move |state: &mut State, slot: usize| state.texts.iter_mut().for_each(|text| text[..length].copy_from_slice(&texts[slot]))
-    };
-    let same_text = move |state: &mut State, _: usize| state.texts.iter_mut().for_each(|text| text[..length].fill(0x5a));
-    let nothing = |_: &mut State, _: usize| ();
-    let seal = move |state: &mut State, key: &Key| {
-        let mut jobs = jobs(state, key, length);
+    // What is measured.
+    let seal = move |state: &mut State| {
+        let mut jobs = jobs(state, length);
         kernel.seal(&mut jobs);
         assert!(jobs.iter().all(|job| job.good));
     };
-    let open = move |state: &mut State, key: &Key, good: bool| {
-        let mut jobs = jobs(state, key, length);
+    let open = move |state: &mut State, good: bool| {
+        let mut jobs = jobs(state, length);
         kernel.open(&mut jobs);
         assert!(jobs.iter().all(|job| job.good == good));
     };
-    let authenticate = move |state: &mut State, key: &Key| {
-        let [first, ..] = &state.texts;
+    let authenticate = move |state: &mut State| {
+        let State { texts: [first, ..], keys: [Some(key), ..], .. } = state else { panic!("there is a key") };
         let mut messages: [Message<'_>; BATCH] =
             core::array::from_fn(|number| Message { key, nonce: [number as u8; 12], parts: [&[7; 44], &first[..length], &[]], tag: [0; 16] });
         kernel.authenticate(&mut messages);
         black_box(&messages[0].tag);
     };
 
-    // What a slot's packets look like sealed: under its key, or under the one key with its text.
-    let sealed = move |key: &dyn Fn(usize) -> Key, text: &dyn Fn(&mut State, usize)| -> Vec<State> {
-        (0..SLOTS)
+    let mut all: Vec<Test<'a>> = Vec::new();
+    for secret in [Secret::Key, Secret::Keys, Secret::Text, Secret::Tag] {
+        let own = Rc::clone(&slots);
+        let fresh = move |state: &mut State, slot: usize| own.load(state, secret, slot);
+        // What a slot's packets look like sealed.
+        let arrived: Vec<(Vec<Vec<u8>>, [[u8; 16]; BATCH])> = (0..SLOTS)
             .map(|slot| {
                 let mut state = State::new();
-                text(&mut state, slot);
-                seal(&mut state, &key(slot));
-                state.texts.iter_mut().for_each(|text| text.truncate(length));
-                state
+                fresh(&mut state, slot);
+                seal(&mut state);
+                (state.texts.iter().map(|text| text[..length].to_vec()).collect(), state.tags)
             })
-            .collect()
-    };
-    let restore = move |arrived: Vec<State>, wrong: bool| {
-        move |state: &mut State, slot: usize| {
-            for ((to, from), (tag, made)) in state.texts.iter_mut().zip(&arrived[slot].texts).zip(state.tags.iter_mut().zip(&arrived[slot].tags)) {
+            .collect();
+        if secret != Secret::Tag {
+            all.push(Test { operation: "seal", classes: secret.name(), prepare: Box::new(fresh.clone()), work: Box::new(move |state, _| seal(state)) });
+        }
+        let again = fresh.clone();
+        let restore = move |state: &mut State, slot: usize| {
+            again(state, slot);
+            let (texts, tags) = &arrived[slot];
+            for ((to, from), (tag, made)) in state.texts.iter_mut().zip(texts).zip(state.tags.iter_mut().zip(tags)) {
                 to[..length].copy_from_slice(from);
                 *tag = *made;
-                if wrong {
+                if secret == Secret::Tag {
                     tag[15 * class(slot)] ^= 0x10;
                 }
             }
+        };
+        let work = move |state: &mut State, _: usize| open(state, secret != Secret::Tag);
+        all.push(Test { operation: "open", classes: secret.name(), prepare: Box::new(restore), work: Box::new(work) });
+        if matches!(secret, Secret::Key | Secret::Text) {
+            all.push(Test { operation: "authenticate", classes: secret.name(), prepare: Box::new(fresh), work: Box::new(move |state, _| authenticate(state)) });
         }
-    };
-
-    let (by_key, by_text) = ("key: zero, any", "text: zero, any");
-    let mut all: Vec<Test<'a>> = Vec::new();
-    let mut add = |operation, classes, prepare: Step<'a>, work: Step<'a>| {
-        all.push(Test { operation, classes, prepare, work });
-    };
-    let key_of = expanded();
-    add("seal", by_key, Box::new(same_text), Box::new(move |state, slot| seal(state, &key_of[slot])));
-    let key = one();
-    add("seal", by_text, Box::new(load_text.clone()), Box::new(move |state, _| seal(state, &key)));
-    let key_of = expanded();
-    let again = keys.clone();
-    let arrived = sealed(&move |slot| kernel.key(&again[slot], 16).expect("the lengths are right"), &same_text);
-    add("open", by_key, Box::new(restore(arrived, false)), Box::new(move |state, slot| open(state, &key_of[slot], true)));
-    let key = one();
-    let arrived = sealed(&|_| one(), &load_text);
-    add("open", by_text, Box::new(restore(arrived, false)), Box::new(move |state, _| open(state, &key, true)));
-    let key = one();
-    let arrived = sealed(&|_| one(), &same_text);
-    add("open", "tag: wrong in its first byte, in its last", Box::new(restore(arrived, true)), Box::new(move |state, _| open(state, &key, false)));
-    let key_of = expanded();
-    add("authenticate", by_key, Box::new(same_text), Box::new(move |state, slot| authenticate(state, &key_of[slot])));
-    let key = one();
-    add("authenticate", by_text, Box::new(load_text), Box::new(move |state, _| authenticate(state, &key)));
+    }
     if length == 64 {
-        add("expand a key", by_key, Box::new(nothing), Box::new(move |_, slot| drop(black_box(kernel.key(&keys[slot], 16)))));
+        // From the same place to the same place.
+        let prepare = move |state: &mut State, slot: usize| state.tags[0] = slots.keys[slot];
+        let work = move |state: &mut State, _: usize| drop(black_box(kernel.key(&state.tags[0], 16)));
+        all.push(Test { operation: "expand a key", classes: Secret::Key.name(), prepare: Box::new(prepare), work: Box::new(work) });
     }
     all
 }
 
-fn jobs<'a>(state: &'a mut State, key: &'a Key, length: usize) -> [Job<'a>; BATCH] {
-    let mut parts = state.texts.iter_mut().zip(&mut state.tags);
+/// What is secret in a test.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secret {
+    /// The key of all packets.
+    Key,
+    /// The keys of the packets, each of which has its own; kernels treat such a batch otherwise.
+    Keys,
+    Text,
+    /// Where a tag is wrong.
+    Tag,
+}
+
+impl Secret {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Key => "key: zero, any",
+            Self::Keys => "keys, one for each packet: zero, any",
+            Self::Text => "text: zero, any",
+            Self::Tag => "tag: wrong in its first byte, in its last",
+        }
+    }
+}
+
+/// The secrets of all slots.
+struct Slots {
+    kernel: Kernel,
+    length: usize,
+    keys: Vec<[u8; 16]>,
+    texts: Vec<Vec<u8>>,
+}
+
+impl Slots {
+    /// Puts a slot's secret, and what is no secret, where packets are worked on.
+    fn load(&self, state: &mut State, secret: Secret, slot: usize) {
+        let expand = |key: &[u8; 16]| Some(self.kernel.key(key, 16).expect("the lengths are right"));
+        state.each = secret == Secret::Keys;
+        match secret {
+            Secret::Key => state.keys[0] = expand(&self.keys[slot]),
+            Secret::Keys => state.keys.iter_mut().zip(fellows(slot)).for_each(|(key, slot)| *key = expand(&self.keys[slot])),
+            Secret::Text | Secret::Tag => state.keys[0] = expand(b"sixteen byte key"),
+        }
+        for text in &mut state.texts {
+            let text = &mut text[..self.length];
+            if secret == Secret::Text { text.copy_from_slice(&self.texts[slot]) } else { text.fill(0x5a) }
+        }
+    }
+}
+
+/// This slot and the next ones of its class.
+fn fellows(slot: usize) -> [usize; BATCH] {
+    let mut fellows = (0..SLOTS).map(|off| (slot + off) % SLOTS).filter(|&other| class(other) == class(slot));
+    core::array::from_fn(|_| fellows.next().expect("half of the slots are of a class"))
+}
+
+fn jobs(state: &mut State, length: usize) -> [Job<'_>; BATCH] {
+    let State { texts, tags, keys, each } = state;
+    let mut parts = texts.iter_mut().zip(tags);
     core::array::from_fn(|number| {
         let (text, tag) = parts.next().expect("there are as many");
+        let key = keys[if *each { number } else { 0 }].as_ref().expect("a slot was loaded");
         Job { key, nonce: [number as u8; 12], aad: &[7; 8], text: &mut text[..length], source: None, tag, good: false }
     })
 }
