@@ -184,7 +184,7 @@ fn around_the_wrap_of_extended_numbers() {
         let mut from = Ends::new(&kind, Direction::Outbound);
         let batch = [Large::new(HOST4, 4000, 1000); 3];
         let (wire, _) = send(&mut from.offload, &batch);
-        assert_eq!((wire.len(), &wire == &send(&mut from.software, &batch).0), (12, true));
+        assert_eq!((wire.len(), wire == send(&mut from.software, &batch).0), (12, true));
         let mut to = Ends::new(&kind, Direction::Inbound);
         assert_eq!(to.receive(&wire).0.len(), 12);
     }
