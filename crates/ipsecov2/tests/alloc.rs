@@ -9,7 +9,7 @@ use counting::allocations;
 use ipsec::Crypto;
 use ipsecov2::host::HostConfig;
 use ndis::{IpsecSetting, OffloadParameters, Status};
-use packet::{Frame, FrameBatch, IpProtocol, Ipv4Repr, Medium};
+use packet::{Frame, FrameBatch, FrameForm, IpProtocol, Ipv4Repr, Medium, ParsedIp, Segments, TcpFlags, TcpRepr, segment};
 use transport::{InboundBatch, Mode};
 
 /// Packets in a batch: more than go through the stages together.
@@ -111,6 +111,39 @@ fn a_warm_host_allocates_nothing() {
                     assert_eq!(inward.ended(), rounds * BATCH as u64, "{what}");
                 }
             }
+        }
+    }
+}
+
+/// Large packets cost no allocation either, whoever cuts them.
+#[test]
+fn large_packets_allocate_nothing() {
+    let mut large = vec![7; 40 + 50_000];
+    Ipv4Repr::new(IpProtocol::TCP, "10.0.1.1".parse().unwrap(), "10.0.2.1".parse().unwrap(), 0).emit(&mut large).unwrap();
+    let tcp = TcpRepr { src_port: 1, dst_port: 2, sequence: 3, acknowledgment: 4, flags: TcpFlags::ACK, window: 5, urgent: 0 };
+    tcp.emit(&mut large[20..], &[]).unwrap();
+    let parsed = ParsedIp::parse_whole(&large).unwrap();
+    assert!(segment::plant_seed(&mut large, 20, &parsed));
+    for offload in [true, false] {
+        let mut pair = Pair::with(&HostConfig { medium: Medium::Ip, ..HostConfig::default() });
+        pair.connect(tunnel_v4());
+        if !offload {
+            assert_eq!(pair.a.operator().set_parameters(OffloadParameters::ipsec_v2_setting(IpsecSetting::Disabled)), Status::SUCCESS);
+            pair.service();
+        }
+        let (mut frames, mut wire) = (FrameBatch::new(), FrameBatch::new());
+        for round in 0..WARM + MEASURED {
+            let sent = allocations(|| {
+                for _ in 0..4 {
+                    let buffer = pair.a.pool().copy_from(&large);
+                    frames.push(Frame { form: FrameForm::large(Segments::Tcp, 1300), ..Frame::new(buffer) });
+                }
+                pair.a.send(pair.now, &mut frames, &mut wire);
+            });
+            assert_eq!(wire.iter().map(|frame| frame.packets().count()).sum::<usize>(), 4 * 39);
+            assert_eq!(wire.iter().any(|frame| frame.train().is_some()), offload);
+            assert!(round < WARM || sent == 0, "offload {offload}: {sent} allocations");
+            wire.drain(..).for_each(|frame| pair.a.pool().give(frame.buffer));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! no clock and never waits, so it runs under virtual time as well as between threads.
 //!
 //! Frames cross without a copy under the lock, which is taken once a batch; the receiving end then copies them into buffers of its own lane, and the
-//! sender's buffers travel back. So neither lane's pool runs dry or over, however one-sided the traffic is.
+//! sender's buffers travel back. So neither lane's pool runs dry or over, however one-sided the traffic is. The packets of a train are a frame each on it.
 //!
 //! ```
 //! use link::{Link, Received, memory};
@@ -23,7 +23,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use packet::{Buffer, BufferPool, Frame, FrameBatch, Medium};
+use packet::{Buffer, BufferPool, Frame, FrameBatch, Medium, unpack_trains};
 
 use crate::{Link, LinkError, Received};
 
@@ -85,7 +85,7 @@ impl Link for MemoryLink {
         };
         let count = self.arrived.len();
         for frame in self.arrived.drain(..) {
-            frames.push(Frame { buffer: pool.copy_from(frame.buffer.as_slice()), timestamp: frame.timestamp, tag: frame.tag, order: 0 });
+            frames.push(Frame { buffer: pool.copy_from(frame.buffer.as_slice()), timestamp: frame.timestamp, tag: frame.tag, ..Frame::default() });
             self.done.push(frame.buffer);
         }
         Ok(match count {
@@ -96,6 +96,7 @@ impl Link for MemoryLink {
     }
 
     fn send(&mut self, pool: &mut BufferPool, frames: &mut FrameBatch) -> Result<(), LinkError> {
+        unpack_trains(frames, pool);
         let mut lane = lock(&self.outgoing);
         for buffer in lane.returned.drain(..) {
             pool.give(buffer);
@@ -134,7 +135,23 @@ mod tests {
     fn frame(pool: &mut BufferPool, number: u64, len: usize) -> Frame {
         let mut buffer = pool.take(len);
         buffer.as_mut_slice().fill(number as u8);
-        Frame { buffer, timestamp: Time::from_nanos(number * 1000), tag: number, order: 0 }
+        Frame { buffer, timestamp: Time::from_nanos(number * 1000), tag: number, ..Frame::default() }
+    }
+
+    #[test]
+    fn trains_arrive_as_packets() {
+        let (mut left, mut right) = pair(Medium::Ip, 3);
+        let mut pool = BufferPool::new();
+        let bytes: Vec<u8> = (0..25).collect();
+        let train = Frame { tag: 9, form: packet::FrameForm::train(10), ..Frame::new(pool.copy_from(&bytes)) };
+        let (mut batch, mut got) = (vec![frame(&mut pool, 1, 4), train], FrameBatch::new());
+        left.send(&mut pool, &mut batch).unwrap();
+        assert_eq!(batch.len(), 1, "there is room for three packets");
+        assert_eq!(right.receive(&mut pool, &mut got, 64).unwrap(), Received::Frames(3));
+        left.send(&mut pool, &mut batch).unwrap();
+        right.receive(&mut pool, &mut got, 64).unwrap();
+        let seen: Vec<_> = got.iter().map(|frame| (frame.tag, frame.buffer.as_slice())).collect();
+        assert_eq!(seen, [(1, &[1; 4][..]), (9, &bytes[..10]), (9, &bytes[10..20]), (9, &bytes[20..])]);
     }
 
     #[test]

@@ -150,7 +150,7 @@ fn a_sink_takes_frames_and_gives_their_buffers_back() {
         assert_eq!(sink.medium(), Medium::Ethernet);
         let mut batch = FrameBatch::new();
         for round in 0..10u8 {
-            batch.extend((0..32).map(|_| Frame { buffer: pool.copy_from(&[round; 60]), timestamp: Time::from_nanos(round.into()), tag: 0, order: 0 }));
+            batch.extend((0..32).map(|_| Frame { buffer: pool.copy_from(&[round; 60]), timestamp: Time::from_nanos(round.into()), ..Frame::default() }));
             sink.send(&mut pool, &mut batch).unwrap();
             assert!(batch.is_empty());
         }

@@ -198,7 +198,8 @@ macro_rules! meet_members {
 
 meet_members!(IpsecOffloadV2 {
     encapsulation, ipv6_supported, ipv4_options, ipv6_non_ipsec_extension_headers, ah, esp, ah_esp_combined, transport, tunnel,
-    transport_tunnel_combined, lso_supported, extended_sequence_numbers, udp_esp, authentication_algorithms, encryption_algorithms;
+    transport_tunnel_combined, lso_supported, extended_sequence_numbers, udp_esp, authentication_algorithms, encryption_algorithms,
+    ext_lso_tunnel;
     least sa_offload_capacity; union ext_refused_icv_lengths
 });
 meet_members!(Ipv4Ah { md5, sha_1, transport, tunnel, send, receive });
@@ -206,7 +207,7 @@ meet_members!(Ipv4Esp { des, triple_des, null_esp, transport, tunnel, send, rece
 meet_members!(IpsecOffloadV1 { encapsulation, ah_esp_combined, transport_tunnel_combined, ipv4_options, ipv4_ah, ipv4_esp; mask flags });
 meet_members!(ChecksumSet { encapsulation, ip_options_supported, tcp_options_supported, tcp_checksum, udp_checksum, ip_checksum });
 meet_members!(ChecksumOffload { ipv4_transmit, ipv4_receive, ipv6_transmit, ipv6_receive });
-meet_members!(LargeSendSet { encapsulation, tcp_options, ip_options; least max_offload_size; greatest min_segment_count });
+meet_members!(LargeSendSet { encapsulation, tcp_options, ip_options, ext_udp; least max_offload_size; greatest min_segment_count });
 meet_members!(LargeSendV2 { ipv4, ipv6 });
 meet_members!(Offload { checksum, lso_v1, lso_v2, ipsec_v1, ipsec_v2, flags });
 
@@ -283,6 +284,7 @@ impl IpsecOffloadV2 {
             udp_esp: if self.esp { self.udp_esp } else { UdpEspTypes::empty() },
             encryption_algorithms: if self.esp { self.encryption_algorithms } else { EncryptionAlgorithms::empty() },
             ext_refused_icv_lengths: if self.esp { self.ext_refused_icv_lengths } else { IcvLengths::empty() },
+            ext_lso_tunnel: self.ext_lso_tunnel && self.lso_supported && self.tunnel,
             ..self
         }
     }
@@ -467,7 +469,7 @@ impl Offload {
     pub fn normalized(self) -> Self {
         Self {
             checksum: self.checksum.normalized(),
-            lso_v1: self.lso_v1.normalized(),
+            lso_v1: LargeSendSet { ext_udp: false, ..self.lso_v1 }.normalized(),
             lso_v2: self.lso_v2.normalized(),
             ipsec_v1: self.ipsec_v1.normalized(),
             ipsec_v2: self.ipsec_v2.normalized(),

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-use packet::{Buffer, Frame, Time};
+use packet::{Buffer, Frame, FrameForm, Time};
 
 use crate::oob::OutOfBand;
 use crate::status::Status;
@@ -64,7 +64,7 @@ impl NetBufferList {
     /// Takes the first net buffer out as a frame for the wire, with the list's timestamp, tag and ordering group.
     #[inline]
     pub fn take_frame(&mut self) -> Frame {
-        Frame { buffer: core::mem::take(&mut self.buffer), timestamp: self.timestamp, tag: self.tag, order: self.order }
+        Frame { buffer: core::mem::take(&mut self.buffer), timestamp: self.timestamp, tag: self.tag, order: self.order, form: FrameForm::PACKET }
     }
 
     /// All net buffers, in order.

@@ -233,6 +233,8 @@ pub struct IpsecOffloadV2 {
     pub sa_offload_capacity: u32,
     /// Extension: lengths of the ICV that the NIC does *not* take, although it has the algorithm. The ABI has no member for it, and says that it takes all.
     pub ext_refused_icv_lengths: IcvLengths,
+    /// Extension: large sends under tunnel bundles, too, although the classical rule is that nobody asks for them (OV2-SEND-4).
+    pub ext_lso_tunnel: bool,
 }
 
 /// Capabilities of one protocol of IPsecOV1.
@@ -333,6 +335,8 @@ pub struct LargeSendSet {
     pub tcp_options: bool,
     /// Packets with IPv4 options (v1), or IPv6 extension headers (v2 over IPv6).
     pub ip_options: bool,
+    /// Extension of version 2: UDP segmentation, within the same limits.
+    pub ext_udp: bool,
 }
 
 /// Large send version 2 (`NDIS_TCP_LARGE_SEND_OFFLOAD_V2`).

@@ -147,6 +147,8 @@ pub struct OutOfBand {
     pub checksum: u32,
     /// 802.1Q word, as in the ABI.
     pub ieee8021q: u32,
+    /// UDP segmentation word, as in the ABI.
+    pub udp_segmentation: u32,
 }
 
 impl OutOfBand {

@@ -715,6 +715,7 @@ impl fmt::Display for Summary<'_> {
         for (set, name) in [(lso_v1, "LSOv1"), (&lso_v2.ipv4, "LSOv2 over IPv4"), (&lso_v2.ipv6, "LSOv2 over IPv6")] {
             if set.encapsulation != empty {
                 part(f, name)?;
+                f.write_str(if set.ext_udp { " and of UDP" } else { "" })?;
             }
         }
         if ipsec_v1.is_supported() {
@@ -736,6 +737,7 @@ impl fmt::Display for Summary<'_> {
             (v2.ipv6_non_ipsec_extension_headers, "IPv6-extension-headers "),
             (v2.extended_sequence_numbers, "ESN "),
             (v2.lso_supported, "LSO "),
+            (v2.ext_lso_tunnel, "LSO-in-tunnels "),
         ] {
             if offered {
                 f.write_str(name)?;

@@ -32,6 +32,7 @@ fn everything() -> IpsecOffloadV2 {
         encryption_algorithms: EncryptionAlgorithms::all(),
         sa_offload_capacity: 100,
         ext_refused_icv_lengths: IcvLengths::empty(),
+        ext_lso_tunnel: true,
     }
 }
 
@@ -92,7 +93,8 @@ fn of_the_two_ipsec_keywords_ipv6_support_decides_which_counts() {
 #[test]
 fn what_is_switched_off_comes_back_whole() {
     let mut full = hardware(everything());
-    full.lso_v1 = ndis::LargeSendSet { encapsulation: ETHERNET, max_offload_size: 60_000, min_segment_count: 2, tcp_options: true, ip_options: false };
+    full.lso_v1 =
+        ndis::LargeSendSet { encapsulation: ETHERNET, max_offload_size: 60_000, min_segment_count: 2, tcp_options: true, ip_options: false, ext_udp: false };
     let set = ndis::ChecksumSet {
         encapsulation: ETHERNET,
         ip_options_supported: true,
@@ -293,7 +295,7 @@ fn what_an_sa_does_not_need_is_not_asked_for() {
 #[test]
 fn large_sends_with_fewer_segments_and_more_payload_are_more() {
     let set = |max_offload_size, min_segment_count| Offload {
-        lso_v1: ndis::LargeSendSet { encapsulation: ETHERNET, max_offload_size, min_segment_count, tcp_options: false, ip_options: false },
+        lso_v1: ndis::LargeSendSet { encapsulation: ETHERNET, max_offload_size, min_segment_count, tcp_options: false, ip_options: false, ext_udp: false },
         ..Offload::default()
     };
     assert_eq!(set(60_000, 2).intersect(&set(30_000, 4)), set(30_000, 4));

@@ -62,6 +62,7 @@ fn members_of_ipsec_version_2_are_where_the_abi_has_them() {
         encryption_algorithms: EncryptionAlgorithms::AES_GCM_256 | EncryptionAlgorithms::EXT_CHACHA20_POLY1305,
         sa_offload_capacity: 0x0102_0304,
         ext_refused_icv_lengths: IcvLengths::ICV_8,
+        ext_lso_tunnel: true,
     };
     let bytes = raw::offload::encode(&Offload { ipsec_v2: set, ..Offload::default() }, version(20));
     let mut expected = vec![0u8; 144];
@@ -82,6 +83,7 @@ fn members_of_ipsec_version_2_are_where_the_abi_has_them() {
             authentication_algorithms: AuthenticationAlgorithms::SHA_256,
             encryption_algorithms: EncryptionAlgorithms::AES_GCM_256,
             ext_refused_icv_lengths: IcvLengths::empty(),
+            ext_lso_tunnel: false,
             ..set
         }
     );
@@ -284,7 +286,7 @@ fn slots_are_where_the_abi_has_them_and_others_stay() {
     oob.set_offload_handle(OffloadHandle::from_bits(0x1122_3344_5566_7788));
     oob.set_tunnel_handle(OffloadHandle::from_bits(0x99));
     oob.set_header_transmit(HeaderTransmit { next_header: 6, pad_length: 2, ah_header_offset: 5, esp_header_offset: 8 });
-    (oob.checksum, oob.large_send, oob.ieee8021q) = (0xa, 0xb, 0xc);
+    (oob.checksum, oob.large_send, oob.ieee8021q, oob.udp_segmentation) = (0xa, 0xb, 0xc, 0xd);
     let mut slots = [0xdead_beef; 27];
     raw::oob::encode(&oob, &mut slots);
     for (index, &slot) in slots.iter().enumerate() {
@@ -295,6 +297,7 @@ fn slots_are_where_the_abi_has_them_and_others_stay() {
             4 => 0xc,
             11 => 0x99,
             12 => 0x0805_0206,
+            22 => 0xd,
             _ => 0xdead_beef,
         };
         assert_eq!(slot, expected, "{index}");
@@ -327,6 +330,7 @@ proptest! {
             authentication_algorithms: AuthenticationAlgorithms::from_bits_retain(set.authentication_algorithms.bits() & 0xffff),
             encryption_algorithms: EncryptionAlgorithms::from_bits_retain(set.encryption_algorithms.bits() & 0xffff),
             ext_refused_icv_lengths: IcvLengths::empty(),
+            ext_lso_tunnel: false,
             ..set
         };
         let ipsec_v2 = if version.has_ipsec_v2() { ipsec_v2 } else { IpsecOffloadV2::default() };

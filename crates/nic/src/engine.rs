@@ -134,7 +134,7 @@ pub struct EngineConfig {
 }
 
 impl EngineConfig {
-    const fn activation(&self, version: IpVersion) -> Activation {
+    pub(crate) const fn activation(&self, version: IpVersion) -> Activation {
         match version {
             IpVersion::V4 => self.ipv4,
             IpVersion::V6 => self.ipv6,

@@ -1,14 +1,16 @@
 //! The software engine: ESP and AH on the CPU, behind the same traits as a card.
 //!
-//! It does what it reports and no more (OV2-CAP-12), and that is all of IPsecOV2 but large sends: ESP, AH and AH over ESP with every algorithm and its
+//! It does what it reports and no more (OV2-CAP-12), and that is all of IPsecOV2: ESP, AH and AH over ESP with every algorithm and its
 //! vendor extensions, transport and tunnel mode and transport over tunnel, all four types of UDP encapsulation, IPv4 with options and IPv6 with extension
-//! headers, 32-bit and extended sequence numbers.
+//! headers, 32-bit and extended sequence numbers; large sends of versions 1 and 2, and as extensions of UDP and through tunnels, protected and in clear.
 //!
 //! Per packet there is no lock, no allocation and no system call. A batch is worked through in stages (check and look up, cryptography, verdicts), 64
 //! packets to a call of the cryptographic provider, inside one guard of the SA table, so that a deletion completes when no batch can still use the SA.
 
 mod counters;
 mod journal;
+mod large;
+mod large_cut;
 mod layer;
 mod lookup;
 mod numbers;
@@ -33,7 +35,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipsec::{Crypto, Provider};
 use ndis::{
-    AuthenticationAlgorithms, Encapsulation, EncryptionAlgorithms, IpsecOffloadV2, NblBatch, Offload, OffloadHandle, SaBundle, Status, UdpEspTypes, UpdateSa,
+    AuthenticationAlgorithms, Encapsulation, EncryptionAlgorithms, IpsecOffloadV2, LargeSendLimits, LargeSendSet, LargeSendV2, NblBatch, Offload,
+    OffloadHandle, SaBundle, Status, UdpEspTypes, UpdateSa,
 };
 use packet::{FrameBatch, Medium, Spi};
 use sa_table::{CapacityError, Handle, InsertError, Lane, SEED_WORDS, SaTable, Seed};
@@ -50,6 +53,9 @@ use crate::engine::{Engine, EngineConfig, EngineEvent, EngineQueue, LaneContext,
 /// SA bundles that an engine holds unless told otherwise.
 pub const DEFAULT_CAPACITY: u32 = 65_536;
 
+/// Most bytes of payload in one large send.
+const LARGE_SEND_MOST: u32 = 1 << 18;
+
 /// A NIC in software. See the [module](self).
 pub struct SoftwareEngine<P: Provider = Crypto> {
     shared: Arc<Shared<P>>,
@@ -63,6 +69,7 @@ struct Shared<P: Provider> {
     /// [`Word`] of the configuration; the highest two: [`BARE_IP`], [`NO_END_REQUESTS`].
     config: AtomicU64,
     ports: Ports,
+    limits: LargeSendLimits,
     counters: Counters,
     removals: Mutex<Removals>,
     /// Whether plain packets go their own way.
@@ -111,6 +118,7 @@ impl<P: Provider> SoftwareEngine<P> {
             table,
             config: AtomicU64::new(0),
             ports: Ports::default(),
+            limits: LargeSendLimits::default(),
             counters: Counters::default(),
             removals: Mutex::default(),
             plain: true,
@@ -147,14 +155,27 @@ pub fn software_capabilities(capacity: u32) -> Offload {
         transport: true,
         tunnel: true,
         transport_tunnel_combined: true,
+        lso_supported: true,
         extended_sequence_numbers: true,
         udp_esp: UdpEspTypes::all(),
         authentication_algorithms: AuthenticationAlgorithms::all(),
         encryption_algorithms: EncryptionAlgorithms::all(),
         sa_offload_capacity: capacity,
+        ext_lso_tunnel: true,
         ..IpsecOffloadV2::default()
     };
-    Offload { ipsec_v2, ..Offload::default() }
+    let large_send = LargeSendSet {
+        encapsulation: ipsec_v2.encapsulation,
+        max_offload_size: LARGE_SEND_MOST,
+        min_segment_count: 2,
+        tcp_options: true,
+        ip_options: true,
+        ext_udp: true,
+    };
+    // The ABI has no members for options in version 2 over IPv4, and version 1 knows TCP only.
+    let ipv4 = LargeSendSet { tcp_options: false, ip_options: false, ..large_send };
+    let lso_v1 = LargeSendSet { ext_udp: false, ..large_send };
+    Offload { ipsec_v2, lso_v1, lso_v2: LargeSendV2 { ipv4, ipv6: large_send }, ..Offload::default() }
 }
 
 /// A seed that nobody outside knows: the standard library's hash keys come from the system's random generator.
@@ -209,6 +230,7 @@ impl<P: Provider> Engine for SoftwareEngine<P> {
         };
         let quiet = if config.end_of_life_requests { 0 } else { NO_END_REQUESTS };
         self.shared.ports.set_adapter(config.udp_esp_port);
+        self.shared.limits.set(&config.current, |version, encapsulation| config.activation(version).sends_under(encapsulation));
         self.shared.config.store(Word::of(config).0 | medium | quiet, Ordering::Release);
     }
 
@@ -303,11 +325,11 @@ struct Queue<P: Provider> {
 }
 
 impl<P: Provider> EngineQueue for Queue<P> {
-    fn send(&mut self, _lane: &mut LaneContext<'_>, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch) {
-        let Shared { provider, counters, plain, .. } = &*self.shared;
+    fn send(&mut self, lane: &mut LaneContext<'_>, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch) {
+        let Shared { provider, counters, limits, plain, .. } = &*self.shared;
         let guard = self.lane.enter();
         let (word, medium) = self.shared.load_config();
-        Sender { provider, word, medium, guard: &guard, counters, plain: *plain }.send(batch, done, wire, &mut self.sending);
+        Sender { provider, word, medium, guard: &guard, counters, limits, plain: *plain }.send(batch, done, wire, &mut self.sending, lane.pool);
     }
 
     fn receive(&mut self, _lane: &mut LaneContext<'_>, frames: &mut FrameBatch, up: &mut NblBatch) {

@@ -4,6 +4,8 @@ mod common;
 mod counting;
 #[path = "common/kinds.rs"]
 mod kinds;
+#[path = "common/large.rs"]
+mod large;
 
 use common::{Link, Nic, Sa, Shape};
 use counting::allocations;
@@ -114,6 +116,49 @@ fn a_warm_lane_allocates_nothing_for_any_kind() {
         for list in done.drain(..).chain(up.drain(..)) {
             pool.give(list.buffer);
         }
+    };
+    round(None);
+    round(None);
+    for _ in 0..5 {
+        round(Some(0));
+    }
+}
+
+/// Large sends: the trains' buffers come from the lane's pool, and the lists' go there.
+#[test]
+fn a_warm_lane_allocates_nothing_for_large_sends() {
+    use kinds::{CBC, GMAC, Kind, SHA1};
+    use large::{Large, Version};
+    let kinds = [
+        Kind::gcm(0x1001),
+        Kind::ah(0x3002, GMAC),
+        Kind::both(0x1003, CBC, Some(SHA1), 0x3003, SHA1),
+        Kind::esp(0x1004, CBC, Some(SHA1)).udp(ndis::UdpEspType::Transport),
+    ];
+    let mut nic = Nic::new(Link::Bare);
+    let handles = kinds.map(|kind| nic.try_add(kind.bundle(Direction::Outbound)).unwrap());
+    let templates: Vec<_> = (0..12_usize)
+        .map(|n| {
+            let version = [Version::One, Version::Two, Version::Udp][n % 3];
+            let large = Large { version, payload: 60_000 - n, protected: n != 5, mss: 1400, low: n as u32 * 100 + 1, ..Large::new(kinds[n % 4]) };
+            let list = large.list(Some(handles[n % 4]));
+            (list.buffer.as_slice().to_vec(), list.oob)
+        })
+        .collect();
+    let mut pool = packet::BufferPool::new();
+    let (mut batch, mut done, mut wire) = (NblBatch::new(), NblBatch::new(), FrameBatch::new());
+    let mut round = |expected: Option<u64>| {
+        batch.extend(templates.iter().map(|(bytes, oob)| ndis::NetBufferList { oob: *oob, ..ndis::NetBufferList::new(pool.copy_from(bytes), 0) }));
+        let mut lane = LaneContext { now: Time::ZERO, pool: &mut pool };
+        let before = lane.pool.allocated();
+        let sent = allocations(|| nic.queue.send(&mut lane, &mut batch, &mut done, &mut wire));
+        assert!(done.iter().all(|list| list.status.is_success()));
+        assert_eq!(wire.iter().map(|frame| frame.packets().count()).sum::<usize>(), 12 * 43);
+        if let Some(expected) = expected {
+            assert_eq!((sent, lane.pool.allocated() - before), (expected, 0));
+        }
+        done.clear();
+        wire.drain(..).for_each(|frame| pool.give(frame.buffer));
     };
     round(None);
     round(None);

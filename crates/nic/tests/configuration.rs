@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use common::{Link, Nic, ON, Sa, Shape};
 use ndis::{
     AdapterKeywords, AuthenticationAlgorithm, CryptoStatus, Direction, Encapsulation, EncryptionAlgorithm, EncryptionAlgorithms, IcvLengths, IpsecOffloadV2,
-    IpsecSetting, Keyword, Miniport, MiniportDriver, NdisVersion, Offload, OffloadParameters, Oid, OidRequest, OutOfBand, RequestId, SetEncapsulation, Status,
-    StatusIndication, Switch, UdpEspTypes, Upcalls,
+    IpsecSetting, Keyword, LargeSendSet, LargeSendV2, Miniport, MiniportDriver, NdisVersion, Offload, OffloadParameters, Oid, OidRequest, OutOfBand, RequestId,
+    SetEncapsulation, Status, StatusIndication, Switch, UdpEspTypes, Upcalls,
 };
 use nic::{Activation, DEFAULT_CAPACITY, Engine, EngineEvent, NicDriver, NicParameters, SoftwareEngine};
 use packet::Medium;
@@ -47,16 +47,22 @@ fn the_software_engine_reports_what_it_does() {
         transport: true,
         tunnel: true,
         transport_tunnel_combined: true,
-        lso_supported: false,
+        lso_supported: true,
         extended_sequence_numbers: true,
         udp_esp: UdpEspTypes::all(),
         authentication_algorithms: AuthenticationAlgorithm::ALL.iter().map(|algorithm| algorithm.bit()).collect(),
         encryption_algorithms: EncryptionAlgorithm::ALL.iter().map(|algorithm| algorithm.bit()).collect(),
         sa_offload_capacity: DEFAULT_CAPACITY,
         ext_refused_icv_lengths: IcvLengths::empty(),
+        ext_lso_tunnel: true,
     };
     let hardware = SoftwareEngine::default().hardware_capabilities();
-    assert_eq!(hardware, Offload { ipsec_v2: expected, ..Offload::default() });
+    assert_eq!((hardware.ipsec_v2, hardware.ipsec_v1), (expected, Offload::default().ipsec_v1));
+    for (set, options, udp) in [(hardware.lso_v1, true, false), (hardware.lso_v2.ipv4, false, true), (hardware.lso_v2.ipv6, true, true)] {
+        let LargeSendSet { encapsulation, max_offload_size, min_segment_count, tcp_options, ip_options, ext_udp } = set;
+        assert_eq!((encapsulation, max_offload_size, min_segment_count), (expected.encapsulation, 1 << 18, 2));
+        assert_eq!((tcp_options, ip_options, ext_udp), (options, options, udp));
+    }
     assert_eq!(hardware.normalized(), hardware);
     assert!(SoftwareEngine::new(ipsec::Crypto::default(), 0).is_err());
 }
@@ -91,7 +97,7 @@ fn every_set_that_succeeds_is_applied_and_indicated() {
         other => panic!("{other:?}"),
     };
     nic.set_ipsec(IpsecSetting::Disabled);
-    assert_eq!(current(&mut nic), Offload::default());
+    assert_eq!(current(&mut nic), Offload { ipsec_v2: IpsecOffloadV2::default(), ..full });
     nic.set_ipsec(IpsecSetting::AhAndEsp);
     assert_eq!(current(&mut nic), full);
     assert_eq!(nic.set(Oid::SetParameters(OffloadParameters { lso_v1: Some(Switch::Enabled), ..OffloadParameters::default() })), Status::SUCCESS);
@@ -99,7 +105,11 @@ fn every_set_that_succeeds_is_applied_and_indicated() {
     assert_eq!(nic.set_encapsulation(ON, ON), Status::SUCCESS);
     assert_eq!(current(&mut nic), full);
     assert_eq!(nic.set_encapsulation(SetEncapsulation::NoChange, SetEncapsulation::Off), Status::SUCCESS);
-    let no_v6 = Offload { ipsec_v2: IpsecOffloadV2 { ipv6_supported: false, ..full.ipsec_v2 }, ..full };
+    let no_v6 = Offload {
+        ipsec_v2: IpsecOffloadV2 { ipv6_supported: false, ..full.ipsec_v2 },
+        lso_v2: LargeSendV2 { ipv6: LargeSendSet::default(), ..full.lso_v2 },
+        ..full
+    };
     assert_eq!(current(&mut nic), no_v6.normalized());
     assert_eq!(nic.set_encapsulation(SetEncapsulation::Off, SetEncapsulation::NoChange), Status::SUCCESS);
     assert_eq!(current(&mut nic), Offload::default());
@@ -153,7 +163,8 @@ fn the_engine_is_told_everything() {
     assert!(!last().ipsec_sends(packet::IpVersion::V4) && last().ipsec_receives(packet::IpVersion::V6));
     nic.set_ipsec(IpsecSetting::Disabled);
     assert!(!last().ipsec_sends(packet::IpVersion::V6));
-    assert_eq!(last().current, Offload::default());
+    assert_eq!(last().current.ipsec_v2, IpsecOffloadV2::default());
+    assert_eq!(last().current.lso_v1, LargeSendSet::default());
 }
 
 #[test]

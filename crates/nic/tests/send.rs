@@ -118,12 +118,17 @@ fn a_handle_that_cannot_be_served_fails_the_list_whole() {
     let mut list = packet.list(None);
     list.oob.set_tunnel_handle(Some(handle));
     assert_failed_whole(&mut nic, list, "send_tunnel_handle");
-    let requests: [fn(&mut NetBufferList); 3] = [|list| list.oob.large_send = 1400, |list| list.oob.checksum = 0b101, |list| list.oob.ieee8021q = 7];
-    for change in requests {
+    // OV2-SEND-4: a segment size alone is no large send.
+    let requests: [(fn(&mut NetBufferList), &str); 3] = [
+        (|list| list.oob.large_send = 1400, "send_header_mismatch"),
+        (|list| list.oob.checksum = 0b101, "send_unsupported_request"),
+        (|list| list.oob.ieee8021q = 7, "send_unsupported_request"),
+    ];
+    for (change, counter) in requests {
         for handle in [None, Some(handle)] {
             let mut list = packet.list(handle);
             change(&mut list);
-            assert_failed_whole(&mut nic, list, "send_unsupported_request");
+            assert_failed_whole(&mut nic, list, counter);
         }
     }
 

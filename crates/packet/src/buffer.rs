@@ -16,7 +16,7 @@ pub const TAILROOM: usize = 128;
 const CLASSES: [usize; 3] = [2048 + 64, 10_240 + 64, 69_632 + 64];
 
 /// How many free buffers of a class a pool keeps; more are given back to the system.
-const KEEP: [usize; 3] = [4096, 1024, 64];
+const KEEP: [usize; 3] = [4096, 1024, 256];
 
 /// A buffer has less room than was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

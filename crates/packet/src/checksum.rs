@@ -42,6 +42,14 @@ impl InternetSum {
         Self { sum: self.sum + word as u64 }
     }
 
+    /// Takes one 16-bit word out again that was added.
+    #[inline]
+    #[must_use]
+    pub const fn without(self, word: u16) -> Self {
+        // One's complement: to add the complement is to subtract.
+        self.word(!word)
+    }
+
     /// Adds a 32-bit field.
     #[inline]
     pub const fn double_word(self, value: u32) -> Self {

@@ -4,6 +4,7 @@ use core::fmt;
 use core::ops::{Add, Sub};
 
 use crate::buffer::Buffer;
+use crate::train::FrameForm;
 
 /// A point in time, in nanoseconds since an origin that the caller chose: the Unix epoch for frames of captures, the start of the process or of the
 /// test for the clock that is handed into engines. Nothing below the program reads a clock of its own.
@@ -59,10 +60,12 @@ pub struct Frame {
     /// The ordering group that it belongs to, 0 if to none: given by the transport on the way out, where several lanes share an SA, so that whoever puts
     /// frames on the wire knows which of them have to wait for their turn. Means nothing outside of the call that the frame comes from.
     pub order: u16,
+    /// Whether the bytes are one packet, a train of packets, or a packet that is to be cut. Links take the packets of a train one by one.
+    pub form: FrameForm,
 }
 
 impl Frame {
-    /// A frame without timestamp, tag and ordering group.
+    /// One packet, without timestamp, tag and ordering group.
     pub fn new(buffer: Buffer) -> Self {
         Self { buffer, ..Self::default() }
     }
@@ -70,7 +73,13 @@ impl Frame {
 
 impl fmt::Debug for Frame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Frame").field("buffer", &self.buffer).field("timestamp", &self.timestamp.0).field("tag", &self.tag).field("order", &self.order).finish()
+        f.debug_struct("Frame")
+            .field("buffer", &self.buffer)
+            .field("timestamp", &self.timestamp.0)
+            .field("tag", &self.tag)
+            .field("order", &self.order)
+            .field("form", &self.form)
+            .finish()
     }
 }
 

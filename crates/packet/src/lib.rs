@@ -84,8 +84,14 @@ pub mod pretty;
 pub mod proto;
 pub use proto::{IpProtocol, IpVersion};
 
+pub mod segment;
+pub use segment::{CutError, Cutter, LengthRule, Template};
+
 pub mod tcp;
 pub use tcp::{TCP_HEADER_LEN, TCP_MAX_HEADER_LEN, TcpFlags, TcpPacket, TcpRepr};
+
+pub mod train;
+pub use train::{FrameForm, Segments, TRAIN_BYTES, TRAIN_PACKETS, Train, unpack_trains};
 
 pub mod udp;
 pub use udp::{UDP_HEADER_LEN, UdpPacket, UdpRepr};

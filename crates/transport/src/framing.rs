@@ -252,7 +252,7 @@ pub(crate) fn write_udp(bytes: &mut [u8], udp: UdpEncapsulation, length: usize) 
 }
 
 /// An AH that fills `bytes`. All of its ICV field is written: what a buffer held before goes nowhere.
-fn write_ah(bytes: &mut [u8], next: IpProtocol, spi: [u8; 4], sequence: u64) {
+pub(crate) fn write_ah(bytes: &mut [u8], next: IpProtocol, spi: [u8; 4], sequence: u64) {
     bytes[0] = next.0;
     bytes[1] = (bytes.len() / 4 - 2) as u8;
     bytes[2..4].fill(0);

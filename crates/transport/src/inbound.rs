@@ -303,7 +303,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             });
         }
         let buffer = core::mem::take(&mut nbl.buffer);
-        let frame = Frame { buffer, timestamp: nbl.timestamp, tag: nbl.tag, order: 0 };
+        let frame = Frame { buffer, timestamp: nbl.timestamp, tag: nbl.tag, ..Frame::default() };
         match verdict {
             Verdict::Delivered => {
                 match item.software {

@@ -38,6 +38,8 @@ pub struct TransportLane<P: Provider> {
     pub(crate) backlog: VecDeque<ndis::NetBufferList>,
     pub(crate) news: Vec<LaneNews>,
     pub(crate) audit: Vec<AuditEvent>,
+    /// What large packets need.
+    pub(crate) large: crate::large::Memory,
     /// Every packet goes the general way in.
     pub(crate) general_in: bool,
     /// Packets that went the swift way in.
@@ -69,6 +71,7 @@ impl<P: Provider> TransportLane<P> {
             backlog: VecDeque::new(),
             news: Vec::new(),
             audit: Vec::new(),
+            large: crate::large::Memory::default(),
             general_in: false,
             swiftly_in: 0,
             general_out: false,

@@ -90,6 +90,7 @@
 //! | `order` | [`TransportLane::transmit`]: what lanes that share SAs put on the wire, in the order of its numbers |
 //! | `plan`, `seal`, `traffic_flow` | stages of the way out: policy, numbers, headers, NIC or software; cryptography; dummies |
 //! | `swift_out`, `outfit`, `flows` | the same for packets such as nearly all are, in one pass; what goes around them, made once; policy by flow |
+//! | `large`, `large_frame`, `large_mark` | large packets: handed down as one large send, or cut here; headers in front of one; what is noted of it |
 //! | `inbound`, `look`, `open`, `decide`, `prove` | the way in and its stages: look-up and what the NIC says; software; replay, taking off, policy; proof of what the NIC opened |
 //! | `swift_in` | the same for packets such as nearly all are, in one pass |
 //! | `sa`, `association` | a bundle as the table holds it; an association's numbers, and where the NIC is in them |
@@ -109,6 +110,9 @@ mod flows;
 mod framing;
 mod inbound;
 mod lane;
+mod large;
+mod large_frame;
+mod large_mark;
 mod lifetime;
 mod locate;
 mod look;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use ipsec::Provider;
 use ndis::{
-    BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, IpsecOffloadV2, NotCovered, Offload,
-    OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
+    BindParameters, Binding, CapabilityField, CapabilityValue, DirectAnswer, DirectOid, DirectOidRequest, Encapsulation, IpsecOffloadV2, LargeSendLimits,
+    NotCovered, Offload, OffloadEncapsulation, OffloadHandle, Operation, RequestId, SaMode, SetEncapsulation, Status, UdpEspType, UpdateSa,
 };
 use packet::{ETHERNET_HEADER_LEN, IpVersion, Medium, ParsedIp};
 use sa_table::{Handle, SaTable};
@@ -84,6 +84,9 @@ pub(crate) struct PacketCapabilities {
     transport_tunnel_combined: AtomicBool,
     /// Frames with an 802.1Q tag.
     tagged: AtomicBool,
+    large_sends: AtomicBool,
+    large_tunnels: AtomicBool,
+    limits: LargeSendLimits,
 }
 
 impl PacketCapabilities {
@@ -92,6 +95,19 @@ impl PacketCapabilities {
         self.ipv6_extension_headers.store(config.ipsec_v2.ipv6_non_ipsec_extension_headers, Ordering::Relaxed);
         self.transport_tunnel_combined.store(config.ipsec_v2.transport_tunnel_combined, Ordering::Relaxed);
         self.tagged.store(config.ipsec_v2.encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q), Ordering::Relaxed);
+        self.large_sends.store(config.ipsec_v2.lso_supported, Ordering::Relaxed);
+        self.large_tunnels.store(config.ipsec_v2.ext_lso_tunnel, Ordering::Relaxed);
+        self.limits.set(config, |_, _| true);
+    }
+
+    /// Whether large sends may be under SAs (OV2-CAP-13), in tunnel mode if that is `tunnel`.
+    pub(crate) fn large_sends(&self, tunnel: bool) -> bool {
+        self.large_sends.load(Ordering::Relaxed) && (!tunnel || self.large_tunnels.load(Ordering::Relaxed))
+    }
+
+    /// What large sends are offered.
+    pub(crate) const fn large_send_limits(&self) -> &LargeSendLimits {
+        &self.limits
     }
 
     /// Whether the NIC does a transport bundle and the tunnel around it at once.

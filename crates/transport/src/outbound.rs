@@ -12,6 +12,7 @@ use crate::association::Association;
 use crate::event::AuditEvent;
 use crate::framing::{Framed, Numbers};
 use crate::lane::{CHUNK, TransportLane, as_announced, ip_at};
+use crate::large_mark::LargeMark;
 use crate::locate::{inner, locate};
 use crate::mark::{Mark, Work};
 use crate::packet_reason::PacketReason;
@@ -31,7 +32,20 @@ impl<P: Provider> TransportLane<P> {
     /// `wire`. Packets for which the adapter does not run wait in the lane and go first when it does.
     ///
     /// Nothing that policy protects ever gets to `wire` in clear, whatever fails.
+    ///
+    /// A [large packet](packet::FrameForm::large) goes as one large send where SA, configuration and limits allow it (OV2-SEND-4), otherwise it is cut here
+    /// and each segment goes its way; it counts as its segments.
+    #[inline]
     pub fn outbound(&mut self, cx: &mut LaneContext<'_>, frames: &mut FrameBatch, path: &mut Datapath, wire: &mut FrameBatch) {
+        if frames.iter().all(|frame| frame.form.is_packet()) {
+            self.outbound_packets(cx, frames, path, wire);
+        } else {
+            self.outbound_large(cx, frames, path, wire);
+        }
+    }
+
+    /// [`Self::outbound`] of single packets.
+    pub(crate) fn outbound_packets(&mut self, cx: &mut LaneContext<'_>, frames: &mut FrameBatch, path: &mut Datapath, wire: &mut FrameBatch) {
         self.follow();
         if !self.backlog.is_empty() {
             self.send_backlog(cx, path, wire);
@@ -107,7 +121,7 @@ impl<P: Provider> TransportLane<P> {
 
     /// Counts what was sent, and sees to what came back whole: what the NIC was to seal is sealed in software under a new sequence number, and what was
     /// final is sent once more as it is. What comes back again waits until the adapter runs, or ends here.
-    fn complete(&mut self, cx: &mut LaneContext<'_>, path: &mut Datapath, done: &mut NblBatch, wire: &mut FrameBatch) {
+    pub(crate) fn complete(&mut self, cx: &mut LaneContext<'_>, path: &mut Datapath, done: &mut NblBatch, wire: &mut FrameBatch) {
         let mut again = core::mem::take(&mut self.again);
         while !done.is_empty() {
             // As a rule that is all of them, and no list is moved.
@@ -117,6 +131,10 @@ impl<P: Provider> TransportLane<P> {
             }
             done.retain(|nbl| !nbl.status.is_success());
             for mut nbl in done.drain(..) {
+                if LargeMark::is_on(&nbl) {
+                    self.large.returned.push(nbl);
+                    continue;
+                }
                 let mut mark = Mark::read(&nbl);
                 if mark.dummy && (mark.again || not_running(nbl.status)) {
                     // Nobody waits for it.
@@ -141,6 +159,9 @@ impl<P: Provider> TransportLane<P> {
             }
         }
         self.again = again;
+        if !self.large.returned.is_empty() {
+            self.cut_returned(cx, path, wire);
+        }
     }
 
     fn send_backlog(&mut self, cx: &mut LaneContext<'_>, path: &mut Datapath, wire: &mut FrameBatch) {
@@ -216,7 +237,7 @@ impl<P: Provider> TransportLane<P> {
     }
 
     /// A packet ends here: counted, and noted with what can be read of it (OV2-TRANS-6).
-    fn end(&mut self, cx: &mut LaneContext<'_>, nbl: NetBufferList, reason: DropReason) {
+    pub(crate) fn end(&mut self, cx: &mut LaneContext<'_>, nbl: NetBufferList, reason: DropReason) {
         let mark = Mark::read(&nbl);
         if !mark.dummy {
             self.counters.outbound.dropped[reason as usize].add(mark.length as usize);
@@ -248,6 +269,7 @@ impl<P: Provider> TransportLane<P> {
             match Mark::read_plain(nbl) {
                 Some((true, length)) => offloaded = (offloaded.0 + 1, offloaded.1 + u64::from(length)),
                 Some((false, length)) => software = (software.0 + 1, software.1 + u64::from(length)),
+                None if LargeMark::is_on(nbl) => self.count_large(nbl),
                 None => Self::count(counters, Mark::read(nbl)),
             }
         }

@@ -223,6 +223,8 @@ pub struct WayCounters {
     pub retried: Counter,
     /// Dummy packets that were sent (RFC 4303 section 2.6). They are among none of the others: nobody handed them in.
     pub dummies: Tally,
+    /// Large packets that were cut here and not by the NIC, by why; their segments are packets, and count as such.
+    pub cut: [Counter; PacketReason::ALL.len()],
 }
 
 impl WayCounters {
@@ -253,6 +255,8 @@ pub struct WayCounts {
     pub retried: u64,
     /// Dummy packets that were sent, which are among none of the others.
     pub dummies: Count,
+    /// Large packets that were cut here and not by the NIC, by why, in the order of [`PacketReason::ALL`].
+    pub cut: [u64; PacketReason::ALL.len()],
 }
 
 impl WayCounts {
@@ -261,6 +265,9 @@ impl WayCounts {
         self.seen += (&counters.seen).into();
         self.offloaded += (&counters.offloaded).into();
         self.software += (&counters.software).into();
+        for (sum, counter) in self.cut.iter_mut().zip(&counters.cut) {
+            *sum = sum.saturating_add(counter.get());
+        }
         for (sum, counter) in self.reasons.iter_mut().zip(&counters.reasons) {
             *sum = sum.saturating_add(counter.get());
         }

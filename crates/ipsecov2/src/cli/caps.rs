@@ -98,6 +98,7 @@ pub(super) fn capabilities(offload: &Offload) -> Value {
             "encryption_algorithms": names(&v2.encryption_algorithms),
             "sa_offload_capacity": v2.sa_offload_capacity,
             "ext_refused_icv_lengths": names(&v2.ext_refused_icv_lengths),
+            "ext_lso_tunnel": v2.ext_lso_tunnel,
         },
         "ipsec_v1": {
             "encapsulation": names(&v1.encapsulation),
@@ -137,6 +138,7 @@ fn large_send(set: &LargeSendSet) -> Value {
         "min_segment_count": set.min_segment_count,
         "tcp_options": set.tcp_options,
         "ip_options": set.ip_options,
+        "ext_udp": set.ext_udp,
     })
 }
 

@@ -13,7 +13,7 @@ use ndis::{
     Filter, IpsecSetting, Keyword, MemoryRegistry, OffloadEncapsulation, OffloadParameters, Operation, Registry, RegistryError, SetEncapsulation, StackError,
     Status, StatusIndication, TraceSink, Tracer,
 };
-use packet::{Frame, FrameBatch, IpVersion, Medium, Time};
+use packet::{Frame, FrameBatch, IpVersion, Medium, Time, unpack_trains};
 use transport::{Action, InboundBatch, Mode, OffloadReason, SaError, SaParameters, WayCounts};
 
 use super::check::{Check, Checker};
@@ -452,7 +452,7 @@ impl<'a> Run<'a> {
             for tag in tags.clone() {
                 let Some(packet) = self.traffic.packets.get((tag % count) as usize).filter(|packet| packet.from == from) else { continue };
                 let later = self.round.saturating_mul((tag / count) as u32);
-                self.input.push(Frame { buffer: host.pool().copy_from(&packet.bytes), timestamp: packet.timestamp + later, tag, order: 0 });
+                self.input.push(Frame { buffer: host.pool().copy_from(&packet.bytes), timestamp: packet.timestamp + later, tag, ..Frame::default() });
                 self.checker.sent(tag);
                 self.given[from as usize] += 1;
             }
@@ -482,6 +482,7 @@ impl<'a> Run<'a> {
     /// Puts what a host has sent on the wire, where it is looked at.
     fn transmit(&mut self, from: Side, maker: Maker) -> Result<(), DemoError> {
         self.untold.clear();
+        unpack_trains(&mut self.wire, self.hosts[from as usize].pool());
         for frame in &self.wire {
             self.untold.push(self.checker.on_wire(from, frame.tag, frame.buffer.as_slice()));
         }

@@ -1,7 +1,7 @@
 //! Packets of a capture as frames for the host, and frames of the host as packets of a capture.
 
 use link::capture::{CaptureError, CaptureFormat, CaptureInterface, CaptureReader, CaptureWriter, CapturedFrame, Network, Problem};
-use packet::{BufferPool, ETHERNET_HEADER_LEN, EtherType, EthernetRepr, Frame, FrameBatch, IpVersion, MacAddress, Medium};
+use packet::{BufferPool, ETHERNET_HEADER_LEN, EtherType, EthernetRepr, Frame, FrameBatch, IpVersion, MacAddress, Medium, unpack_trains};
 use transport::{DropReason, Verdict};
 
 /// Bit of a frame's tag: the capture's packet had no Ethernet header; the one that the frame has was made here.
@@ -123,6 +123,7 @@ pub(super) fn declare(writer: &mut CaptureWriter, medium: Medium) -> Result<(), 
 
 /// Writes frames of the host, each with or without an Ethernet header as its packet came, and gives the buffers back.
 pub(super) fn write(writer: &mut CaptureWriter, frames: &mut FrameBatch, pool: &mut BufferPool) -> Result<(), CaptureError> {
+    unpack_trains(frames, pool);
     for mut frame in frames.drain(..) {
         let medium = if frame.tag & WITHOUT_ETHERNET == 0 {
             Medium::Ethernet

@@ -123,6 +123,8 @@ impl Profile {
         let mut offload = software.offload;
         offload.ipsec_v2.authentication_algorithms -= AuthenticationAlgorithms::EXT_SHA_384 | AuthenticationAlgorithms::EXT_SHA_512;
         offload.ipsec_v2.encryption_algorithms -= EncryptionAlgorithms::EXT_CHACHA20_POLY1305;
+        offload.ipsec_v2.ext_lso_tunnel = false;
+        (offload.lso_v2.ipv4.ext_udp, offload.lso_v2.ipv6.ext_udp) = (false, false);
         Self { name: "ov2-full".to_owned(), title: "all of the masks of IPsecOV2, without extensions".to_owned(), offload, ..software }
     }
 

@@ -42,6 +42,7 @@ pub(super) const IPSEC_V2: &[&str] = &[
     "encryption-algorithms",
     "icv-lengths",
     "sa-offload-capacity",
+    "lso-tunnel",
 ];
 pub(super) const IPSEC_V1: &[&str] = &[
     "encapsulation",
@@ -63,7 +64,7 @@ pub(super) const IPSEC_V1: &[&str] = &[
     "esp-send",
     "esp-receive",
 ];
-const LARGE_SEND: &[&str] = &["encapsulation", "max-offload-size", "min-segment-count", "tcp-options", "ip-options"];
+const LARGE_SEND: &[&str] = &["encapsulation", "max-offload-size", "min-segment-count", "tcp-options", "ip-options", "udp"];
 const CHECKSUM: &[&str] = &["encapsulation", "ip-options", "tcp-options", "tcp", "udp", "ip"];
 const COEXISTENCE: &[&str] = &["tcp-checksum", "udp-checksum"];
 const VALUE: &[&str] = &["value", "source", "confidence"];
@@ -172,6 +173,7 @@ fn ipsec_v2(values: &mut Values, section: &mut Section<'_, '_>) -> Result<IpsecO
         encryption_algorithms: values.mask(section, "encryption-algorithms")?,
         sa_offload_capacity: values.number(section, "sa-offload-capacity", u32::MAX)?,
         ext_refused_icv_lengths: taken.map_or(IcvLengths::empty(), |taken| IcvLengths::all() - taken),
+        ext_lso_tunnel: values.flag(section, "lso-tunnel")?,
     })
 }
 
@@ -212,6 +214,7 @@ fn large_send(values: &mut Values, section: &mut Section<'_, '_>) -> Result<Larg
         min_segment_count: values.number(section, "min-segment-count", u32::MAX)?,
         tcp_options: values.flag(section, "tcp-options")?,
         ip_options: values.flag(section, "ip-options")?,
+        ext_udp: values.flag(section, "udp")?,
     })
 }
 

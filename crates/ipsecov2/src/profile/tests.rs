@@ -24,12 +24,27 @@ fn cards_are_within_what_the_masks_and_the_software_nic_have() {
     let software = Profile::software().offload.ipsec_v2;
     for profile in Profile::built_in() {
         assert!(profile.offload.ipsec_v2.encapsulation.is_empty() || profile.offload.ipsec_v2.encapsulation.contains(Encapsulation::IEEE_802_3));
-        let claimed = ndis::IpsecOffloadV2 { lso_supported: false, sa_offload_capacity: 1, ..profile.offload.ipsec_v2 };
+        let claimed = ndis::IpsecOffloadV2 { sa_offload_capacity: 1, ..profile.offload.ipsec_v2 };
         assert!(claimed.is_within(&software), "{}: the software NIC cannot take it on", profile.name);
     }
     let full = Profile::named("ov2-full").unwrap().offload.ipsec_v2;
     assert_eq!((full.authentication_algorithms.bits() >> 16, full.encryption_algorithms.bits() >> 16), (0, 0));
     assert!(full.is_within(&software) && !software.is_within(&full));
+}
+
+/// OV2-CAP-13: a card that takes large sends of protected packets says how large, and the software NIC can be that card.
+#[test]
+fn cards_with_large_sends_have_limits() {
+    let software = Profile::software().offload;
+    let mut with = Vec::new();
+    for profile in Profile::built_in() {
+        let (v1, v2) = (profile.offload.lso_v1, profile.offload.lso_v2);
+        assert_eq!(profile.offload.ipsec_v2.lso_supported, v2.ipv4.is_supported() && v2.ipv6.is_supported(), "{}", profile.name);
+        let large_sends = ndis::Offload { lso_v1: v1, lso_v2: v2, ..ndis::Offload::default() };
+        assert!(large_sends.is_within(&ndis::Offload { lso_v1: software.lso_v1, lso_v2: software.lso_v2, ..ndis::Offload::default() }), "{}", profile.name);
+        with.extend(profile.offload.ipsec_v2.lso_supported.then_some(profile.name.as_str()));
+    }
+    assert_eq!(with, ["software", "ov2-full", "intel-82576", "intel-82599", "nvidia-connectx-6-dx"]);
 }
 
 #[test]

@@ -104,7 +104,9 @@ impl Dispatcher {
         let workers = self.queues.len() as u64;
         for frame in frames.drain(..) {
             // Of the hash the high bits are the good ones.
-            let worker = (u128::from(place(&self.spread, frame.buffer.as_slice())) * u128::from(workers)) >> 64;
+            let bytes = frame.buffer.as_slice();
+            let place = if frame.form.to_cut().is_none() { place(&self.spread, bytes) } else { self.spread.large(bytes) };
+            let worker = (u128::from(place) * u128::from(workers)) >> 64;
             match self.batches.get_mut(worker as usize) {
                 Some(batch) => batch.push(frame),
                 None => self.lost += 1,

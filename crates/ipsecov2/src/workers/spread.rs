@@ -43,6 +43,12 @@ impl Spread {
         }
     }
 
+    /// The number of a large packet that is to be sent: that of its flow, which its segments are of, too.
+    pub(super) fn large(&self, frame: &[u8]) -> u64 {
+        let parsed = self.ip(frame).and_then(|ip| Some((ip, ParsedIp::parse_whole(ip).ok()?)));
+        parsed.map_or_else(|| self.other(frame), |(ip, parsed)| self.flow(ip, &parsed))
+    }
+
     /// The number of a received packet: that of its SA, or else of its flow.
     pub(super) fn inbound(&self, frame: &[u8]) -> u64 {
         let Some((ip, parsed)) = self.parse(frame) else { return self.other(frame) };
@@ -103,6 +109,12 @@ impl Spread {
     }
 
     fn parse<'a>(&self, frame: &'a [u8]) -> Option<(&'a [u8], ParsedIp)> {
+        let ip = self.ip(frame)?;
+        Some((ip, ParsedIp::parse(ip).ok()?))
+    }
+
+    /// The IP packet of a frame, if it has one.
+    fn ip<'a>(&self, frame: &'a [u8]) -> Option<&'a [u8]> {
         let at = match self.medium {
             Medium::Ip => 0,
             Medium::Ethernet => {
@@ -112,8 +124,7 @@ impl Spread {
                 ethernet.l3_offset()
             }
         };
-        let ip = frame.get(at..)?;
-        Some((ip, ParsedIp::parse(ip).ok()?))
+        frame.get(at..)
     }
 }
 

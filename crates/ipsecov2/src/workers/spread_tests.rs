@@ -61,6 +61,16 @@ fn packets_of_a_flow_stay_together_and_so_do_fragments() {
 }
 
 #[test]
+fn large_packets_are_where_their_flow_is() {
+    let spread = spread();
+    let small = packet(IpProtocol::UDP, "10.0.1.1", "10.0.2.1", &udp(1, 2, &[0; 8]), 0);
+    let mut large = packet(IpProtocol::UDP, "10.0.1.1", "10.0.2.1", &udp(1, 2, &[0; 4000]), 0);
+    large[2..4].fill(0); // no length (OV2-SEND-4)
+    assert_eq!(spread.large(&large), spread.outbound(&small));
+    assert_eq!(spread.large(&[]), spread.outbound(&[]));
+}
+
+#[test]
 fn any_bytes_have_a_place() {
     for medium in [Medium::Ip, Medium::Ethernet] {
         let spread = Spread { medium, ..spread() };

@@ -4,3 +4,4 @@ mod damage;
 mod ends;
 mod equal;
 mod kinds;
+mod large;

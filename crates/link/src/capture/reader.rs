@@ -198,7 +198,7 @@ impl<R: Read> CaptureReader<R> {
                 network.without_header()
             }
         };
-        let frame = Frame { buffer: pool.copy_from(data), timestamp: packet.timestamp, tag: number, order: 0 };
+        let frame = Frame { buffer: pool.copy_from(data), timestamp: packet.timestamp, tag: number, ..Frame::default() };
         Ok(Some(CapturedFrame { frame, medium, network, original_length: original }))
     }
 

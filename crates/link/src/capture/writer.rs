@@ -158,7 +158,7 @@ impl<W: Write> CaptureWriter<W> {
         }
     }
 
-    /// Writes a frame, on the first interface of its medium; if there is none yet, on a new one without a name.
+    /// Writes a frame, on the first interface of its medium; if there is none yet, on a new one without a name. Of a train, each packet by itself.
     ///
     /// # Errors
     /// As [`Self::add_interface`] and [`Self::write_packet`].
@@ -167,8 +167,9 @@ impl<W: Write> CaptureWriter<W> {
             Some(number) => InterfaceId(number as u32),
             None => self.add_interface(&CaptureInterface::new(medium))?,
         };
-        let data = frame.buffer.as_slice();
-        self.write_packet(&PacketToWrite { interface, timestamp: frame.timestamp, data, original_length: 0, comments: &[], direction: None })
+        frame.packets().try_for_each(|data| {
+            self.write_packet(&PacketToWrite { interface, timestamp: frame.timestamp, data, original_length: 0, comments: &[], direction: None })
+        })
     }
 
     /// How many packets have been written.

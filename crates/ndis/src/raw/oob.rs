@@ -19,6 +19,7 @@ const TUNNEL: usize = NDIS_NET_BUFFER_LIST_INFO::IPsecOffloadV2TunnelNetBufferLi
 const HEADER: usize = NDIS_NET_BUFFER_LIST_INFO::IPsecOffloadV2HeaderNetBufferListInfo.0 as usize;
 const LARGE_SEND: usize = NDIS_NET_BUFFER_LIST_INFO::TcpLargeSendNetBufferListInfo.0 as usize;
 const CHECKSUM: usize = NDIS_NET_BUFFER_LIST_INFO::TcpIpChecksumNetBufferListInfo.0 as usize;
+const UDP_SEGMENTATION: usize = NDIS_NET_BUFFER_LIST_INFO::UdpSegmentationOffloadInfo.0 as usize;
 const IEEE8021Q: usize = NDIS_NET_BUFFER_LIST_INFO::Ieee8021QNetBufferListInfo.0 as usize;
 
 /// Reads the slots that concern offloads; of those that hold a word, the low 32 bits.
@@ -28,6 +29,7 @@ pub fn decode(slots: &Slots) -> OutOfBand {
     oob.large_send = slots[LARGE_SEND] as u32;
     oob.checksum = slots[CHECKSUM] as u32;
     oob.ieee8021q = slots[IEEE8021Q] as u32;
+    oob.udp_segmentation = slots[UDP_SEGMENTATION] as u32;
     oob
 }
 
@@ -39,4 +41,5 @@ pub fn encode(oob: &OutOfBand, slots: &mut Slots) {
     slots[LARGE_SEND] = u64::from(oob.large_send);
     slots[CHECKSUM] = u64::from(oob.checksum);
     slots[IEEE8021Q] = u64::from(oob.ieee8021q);
+    slots[UDP_SEGMENTATION] = u64::from(oob.udp_segmentation);
 }

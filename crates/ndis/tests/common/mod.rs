@@ -50,8 +50,8 @@ pub(crate) fn bundle(associations: Associations) -> SaBundle {
 
 pub(crate) fn any_ipsec_v2() -> impl Strategy<Value = IpsecOffloadV2> {
     let masks = (any::<u32>(), any::<u32>(), any::<u32>(), any::<u32>(), 0u32..9);
-    (prop::array::uniform11(any::<bool>()), masks, 0u32..8).prop_map(|(flags, (encapsulation, udp_esp, authentication, encryption, capacity), refused)| {
-        let [v6, options, headers, ah, esp, combined, transport, tunnel, over, lso, esn] = flags;
+    (prop::array::uniform12(any::<bool>()), masks, 0u32..8).prop_map(|(flags, (encapsulation, udp_esp, authentication, encryption, capacity), refused)| {
+        let [v6, options, headers, ah, esp, combined, transport, tunnel, over, lso, esn, lso_tunnel] = flags;
         IpsecOffloadV2 {
             encapsulation: Encapsulation::from_bits_truncate(encapsulation),
             ipv6_supported: v6,
@@ -70,6 +70,7 @@ pub(crate) fn any_ipsec_v2() -> impl Strategy<Value = IpsecOffloadV2> {
             encryption_algorithms: EncryptionAlgorithms::from_bits_truncate(encryption),
             sa_offload_capacity: capacity,
             ext_refused_icv_lengths: IcvLengths::from_bits_truncate(refused),
+            ext_lso_tunnel: lso_tunnel,
         }
     })
 }
@@ -116,6 +117,7 @@ fn any_large_send() -> impl Strategy<Value = LargeSendSet> {
         min_segment_count: count,
         tcp_options,
         ip_options,
+        ext_udp: false,
     })
 }
 

@@ -18,7 +18,7 @@ macro_rules! failures {
 }
 
 failures! {
-    /// It asks for large send, checksums or a tag, none of which was offered (OV2-SEND-5).
+    /// It asks for checksums or a tag, none of which was offered (OV2-SEND-5).
     UnsupportedRequest = "send_unsupported_request",
     /// It names a tunnel bundle, and no other bundle in the first slot (OV2-OOB-1).
     TunnelHandle = "send_tunnel_handle",
@@ -40,6 +40,14 @@ failures! {
     TrailerMismatch = "send_trailer_mismatch",
     /// Lengths of frame, IP packet and ESP do not fit one another (OV2-SEND-8).
     Lengths = "send_lengths",
+    /// It asks for a large send of a kind that is not configured, or not together with its SA (OV2-SEND-5, OV2-CAP-13).
+    LargeSendOff = "send_large_not_configured",
+    /// It asks for a large send of more payload, or of fewer segments, than is configured (OV2-SEND-4).
+    LargeSendLimits = "send_large_limits",
+    /// It asks for a large send that nobody can cut: what it asks, its headers, flags or lengths are not those of one (OV2-SEND-4).
+    LargeSend = "send_large_malformed",
+    /// A large send has more segments than its SA has sequence numbers from that of the template on.
+    Numbers = "send_large_numbers",
     /// The cryptographic provider refused a job that it can do. Such a list comes back empty.
     Provider = "send_provider",
 }
@@ -52,6 +60,9 @@ pub(super) struct Counters {
     pub(super) outside_capabilities: AtomicU64,
     /// Received IPsec packets that were left alone, because no SA matched (OV2-RECV-3).
     pub(super) no_sa: AtomicU64,
+    /// Large lists that were sent, and the segments that they were cut into.
+    large_sends: AtomicU64,
+    segments: AtomicU64,
 }
 
 impl Counters {
@@ -62,10 +73,17 @@ impl Counters {
         Status::FAILURE
     }
 
+    /// Counts a large list that was sent in so many segments.
+    pub(super) fn cut(&self, segments: u64) {
+        self.large_sends.fetch_add(1, Ordering::Relaxed);
+        self.segments.fetch_add(segments, Ordering::Relaxed);
+    }
+
     pub(super) fn read(&self) -> Vec<(&'static str, u64)> {
         let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
         let failures = SendFailure::NAMES.into_iter().zip(self.failures.iter().map(load));
         let received = [("receive_outside_capabilities", load(&self.outside_capabilities)), ("receive_no_sa", load(&self.no_sa))];
-        failures.chain(received).collect()
+        let large = [("large_sends", load(&self.large_sends)), ("large_send_segments", load(&self.segments))];
+        failures.chain(received).chain(large).collect()
     }
 }

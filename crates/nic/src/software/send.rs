@@ -6,11 +6,12 @@ use core::ops::Range;
 
 use arrayvec::ArrayVec;
 use ipsec::{BATCH, CombinedBatch, Provider, SealBatch};
-use ndis::{NblBatch, NetBufferList, Operation, OutOfBand, Status};
-use packet::{EspPacket, Frame, FrameBatch, Medium};
+use ndis::{LargeSendLimits, NblBatch, NetBufferList, Operation, OutOfBand, Status};
+use packet::{BufferPool, EspPacket, Frame, FrameBatch, Medium};
 use sa_table::{Guard, Handle};
 
 use super::counters::{Counters, SendFailure};
+use super::large::{self, Piece};
 use super::layer::{Layer, check_esp_frame};
 use super::plain_send::{self, Run};
 use super::sa::Sa;
@@ -23,7 +24,12 @@ const CHECKSUM_REQUESTS: u32 = 0b1_1100;
 /// Whether more than IPsec is asked for.
 #[inline]
 pub(super) const fn asks_for_more(oob: &OutOfBand) -> bool {
-    oob.large_send | oob.checksum & CHECKSUM_REQUESTS | oob.ieee8021q != 0
+    oob.large_send | oob.udp_segmentation | oob.checksum & CHECKSUM_REQUESTS | oob.ieee8021q != 0
+}
+
+/// Whether more than IPsec and a large send is asked for.
+pub(super) const fn asks_for_more_than_large_sends(oob: &OutOfBand) -> bool {
+    oob.checksum & CHECKSUM_REQUESTS | oob.ieee8021q != 0
 }
 
 /// What a batch is sent with.
@@ -33,6 +39,8 @@ pub(super) struct Sender<'a, P: Provider> {
     pub(super) medium: Medium,
     pub(super) guard: &'a Guard<'a, Sa<P>>,
     pub(super) counters: &'a Counters,
+    /// What large sends are configured.
+    pub(super) limits: &'a LargeSendLimits,
     /// Whether plain lists go their own way; otherwise all go the general one.
     pub(super) plain: bool,
 }
@@ -44,6 +52,10 @@ pub(super) struct Memory {
     pub(super) unsealed: Vec<usize>,
     /// Headers as AH authenticates them.
     pub(super) masked: Vec<u8>,
+    /// What large lists have become.
+    pub(super) pieces: Vec<Piece>,
+    /// Large lists that were not sealed after all, by their places in the batch.
+    pub(super) failed: Vec<usize>,
 }
 
 /// What is to be done with a list.
@@ -86,10 +98,10 @@ struct General<'s, 'a, 'l, P: Provider> {
 
 impl<'a, P: Provider> Sender<'a, P> {
     /// Sends all of `batch`, and leaves it empty.
-    pub(super) fn send(&self, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch, memory: &mut Memory) {
+    pub(super) fn send(&self, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch, memory: &mut Memory, pool: &mut BufferPool) {
         let mut whole = true;
         for (number, chunk) in batch.chunks_mut(BATCH).enumerate() {
-            whole &= self.seal(chunk, number * BATCH, memory);
+            whole &= self.seal(chunk, number * BATCH, memory, pool);
         }
         if !memory.unsealed.is_empty() {
             whole = false;
@@ -99,10 +111,15 @@ impl<'a, P: Provider> Sender<'a, P> {
             // As nearly always: each frame goes to its place at once.
             wire.extend(batch.iter_mut().map(NetBufferList::take_frame));
         } else {
-            for list in batch.iter_mut().filter(|list| list.status.is_success()) {
+            let mut pieces = memory.pieces.drain(..).peekable();
+            for (place, list) in batch.iter_mut().enumerate().filter(|(_, list)| list.status.is_success()) {
+                if list.oob.is_large_send() {
+                    large::put(list, place, &mut pieces, wire);
+                    continue;
+                }
                 wire.push(list.take_frame());
                 let (timestamp, tag, order) = (list.timestamp, list.tag, list.order);
-                wire.extend(list.more.take().map(|buffer| Frame { buffer, timestamp, tag, order }));
+                wire.extend(list.more.take().map(|buffer| Frame { buffer, timestamp, tag, order, ..Frame::default() }));
             }
         }
         // Lists are big: they change hands as a batch, not one by one.
@@ -128,11 +145,14 @@ impl<'a, P: Provider> Sender<'a, P> {
 
     /// Gives every list of a chunk its status, and seals those that go out protected. `base`: the chunk's place in the batch. Returns whether all of them have
     /// one buffer, and none has failed that is not among the unsealed.
-    fn seal(&self, chunk: &mut [NetBufferList], base: usize, memory: &mut Memory) -> bool {
+    fn seal(&self, chunk: &mut [NetBufferList], base: usize, memory: &mut Memory, pool: &mut BufferPool) -> bool {
         let mut staged = ArrayVec::<Staged<'_, P>, BATCH>::new();
         let whole = self.seal_esp(chunk, base, memory, &mut staged);
         if !staged.is_empty() {
             self.run_stages(staged, chunk, base, memory);
+        }
+        if !whole {
+            self.send_large(chunk, base, memory, pool);
         }
         whole
     }
@@ -182,6 +202,10 @@ impl<'a, P: Provider> Sender<'a, P> {
     {
         let General { jobs, owners, staged, whole } = general;
         *whole &= list.more.is_empty();
+        if list.oob.is_large_send() {
+            *whole = false;
+            return;
+        }
         let (sa, esp) = match self.check(list) {
             Ok(Sealing::Esp(sa, esp)) => (sa, esp),
             Ok(Sealing::AsItStands) => {

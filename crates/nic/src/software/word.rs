@@ -21,9 +21,11 @@ impl Word {
     const RECEIVE_V4: u64 = 1 << 8;
     const RECEIVE_V6: u64 = 1 << 9;
     const NESTS: u64 = 1 << 10;
+    const LARGE_SENDS: u64 = 1 << 11;
     const UDP_ESP: u32 = 12;
     const AUTHENTICATION: u32 = 16;
     const ENCRYPTION: u32 = 32;
+    const LARGE_TUNNELS: u64 = 1 << 61;
 
     /// The word of a configuration.
     pub(super) fn of(config: &EngineConfig) -> Self {
@@ -36,6 +38,8 @@ impl Word {
             (current.ipv4_options, Self::OPTIONS),
             (current.ipv6_non_ipsec_extension_headers, Self::EXTENSION_HEADERS),
             (current.transport_tunnel_combined, Self::NESTS),
+            (current.lso_supported, Self::LARGE_SENDS),
+            (current.lso_supported && current.ext_lso_tunnel, Self::LARGE_TUNNELS),
             (config.ipsec_sends(IpVersion::V4), Self::SEND_V4),
             (config.ipsec_sends(IpVersion::V6), Self::SEND_V6),
             (config.ipsec_receives(IpVersion::V4), Self::RECEIVE_V4),
@@ -85,6 +89,16 @@ impl Word {
         self.0 & Self::NESTS != 0
     }
 
+    /// Whether large sends may be protected (OV2-CAP-13).
+    pub(super) const fn large_sends(self) -> bool {
+        self.0 & Self::LARGE_SENDS != 0
+    }
+
+    /// Whether large sends may go through tunnels.
+    pub(super) const fn large_tunnels(self) -> bool {
+        self.0 & Self::LARGE_TUNNELS != 0
+    }
+
     /// Whether packets with IPv4 options, or IPv6 extension headers, are processed (OV2-RECV-4).
     #[inline]
     pub(super) const fn extras(self, version: IpVersion) -> bool {
@@ -131,7 +145,8 @@ mod tests {
             .into_iter()
             .chain(AuthenticationAlgorithm::ALL.map(|algorithm| algorithms(EncryptionAlgorithms::empty(), algorithm.bit())))
             .chain((0..4).map(|bit| 1 << (Word::UDP_ESP + bit)))
-            .chain((0..11).map(|bit| 1 << bit));
+            .chain((0..12).map(|bit| 1 << bit))
+            .chain([Word::LARGE_TUNNELS]);
         for bit in all {
             assert_eq!(bit.count_ones(), 1);
             assert_eq!(seen & bit, 0, "{bit:#x}");
