@@ -46,7 +46,7 @@ impl NetBufferList {
     /// A list from a frame of a link; it belongs to no ordering group.
     #[inline]
     pub fn from_frame(frame: Frame, l3_offset: u16) -> Self {
-        let Frame { buffer, timestamp, tag, order: _ } = frame;
+        let Frame { buffer, timestamp, tag, order: _, form: _ } = frame;
         // Every member by itself: `..Self::default()` makes a whole list first, and drops what is left of it.
         Self {
             buffer,

@@ -8,7 +8,7 @@
 use arrayvec::ArrayVec;
 use ipsec::{Provider, Scratch};
 use ndis::{CryptoStatus, IpsecReceive, LaneContext, NblBatch, NetBufferList, Operation};
-use packet::{Frame, FrameBatch, IpAddress, Time};
+use packet::{Frame, FrameBatch, FrameForm, IpAddress, Time};
 use sa_table::{Guard, Handle};
 
 use crate::association::Association;
@@ -144,7 +144,13 @@ impl<P: Provider> TransportLane<P> {
         }
         if kept == 0 {
             // As nearly always: no list is written to once more.
-            out.delivered.extend(received.drain(..).map(|NetBufferList { buffer, timestamp, tag, .. }| Frame { buffer, timestamp, tag, order: 0 }));
+            out.delivered.extend(received.drain(..).map(|NetBufferList { buffer, timestamp, tag, .. }| Frame {
+                buffer,
+                timestamp,
+                tag,
+                order: 0,
+                form: FrameForm::PACKET,
+            }));
         } else {
             deliver(received.get_mut(kept..).unwrap_or_default(), out);
             received.clear();
