@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use ipsec::{Aad, BATCH, Crypto, CryptoKey, Data, KeyParameters, OpenBatch, OpenJob, Provider, Scratch, SealBatch, SealJob};
 use mbcrypto::{AadParts, Kernel, Key, Nonce, Open, OpenParts, Seal, SealParts, Text};
+use packet::{Buffer, BufferPool};
 
 const MAX_LENGTH: usize = 65536;
 const TAG: usize = 16;
@@ -38,12 +39,14 @@ fn command(line: &str) -> Result<String, String> {
             let _ = write!(list, "{name} ");
             list
         })),
-        ["check", name, suite, length, count] => {
-            let (mut way, mut batch) = (way(name, suite)?, Batch::new(number(length, MAX_LENGTH)?, number(count, BATCH)?));
+        ["check", name, suite, length, count, layout] => {
+            let mut memory = Memory::new(number(length, MAX_LENGTH)?, number(count, BATCH)?, layout)?;
+            let (mut way, mut batch) = (way(name, suite)?, memory.batch());
             check(&mut *way, &mut batch).map(|digest| format!("{digest:016x}")).map_err(|fault| format!("{name} {fault}"))
         }
-        ["round", name, suite, operation, length, count, milliseconds] => {
-            let (mut way, mut batch) = (way(name, suite)?, Batch::new(number(length, MAX_LENGTH)?, number(count, BATCH)?));
+        ["round", name, suite, operation, length, count, milliseconds, layout] => {
+            let mut memory = Memory::new(number(length, MAX_LENGTH)?, number(count, BATCH)?, layout)?;
+            let (mut way, mut batch) = (way(name, suite)?, memory.batch());
             let time = Duration::from_millis(number(milliseconds, 10_000)? as u64);
             let measured = match operation {
                 "seal" => measure(time, batch.count, || way.seal(&mut batch) == batch.count),
@@ -64,7 +67,7 @@ fn command(line: &str) -> Result<String, String> {
 
 /// The text alternates between plaintext and ciphertext. In counter mode each is the ciphertext of the other under the same nonce, so with a tag for each
 /// every opening is of something authentic, in place, and nothing has to be put back in between.
-fn prepare_to_open(way: &mut dyn Way, batch: &mut Batch) -> Option<()> {
+fn prepare_to_open(way: &mut dyn Way, batch: &mut Batch<'_>) -> Option<()> {
     for turn in [0, 1, 0] {
         batch.restart(turn);
         if way.seal(batch) != batch.count {
@@ -106,7 +109,7 @@ fn measure(time: Duration, count: usize, mut once: impl FnMut() -> bool) -> Opti
 
 /// Seals, and returns a digest of ciphertexts and tags; opens, and sees that everything is authentic and as before, and that a damaged packet
 /// is not.
-fn check(way: &mut dyn Way, batch: &mut Batch) -> Result<u64, &'static str> {
+fn check(way: &mut dyn Way, batch: &mut Batch<'_>) -> Result<u64, &'static str> {
     if way.seal(batch) != batch.count {
         return Err("does not seal");
     }
@@ -134,13 +137,58 @@ fn check(way: &mut dyn Way, batch: &mut Batch) -> Result<u64, &'static str> {
     Ok(digest)
 }
 
-/// Packets in a row, each a text and behind it two tags: that of what it is now, and that of what opening makes of it.
-struct Batch {
-    memory: Vec<u8>,
-    /// Where in `memory` the first text is.
-    start: usize,
-    /// Bytes from one text to the next.
-    stride: usize,
+/// Bytes of Ethernet, IPv4 and ESP with its IV: what is before a text in a packet.
+const HEADERS: usize = 14 + 20 + 16;
+
+/// What the texts of a batch lie in, and the two tags behind each.
+enum Memory {
+    /// In a row, each at an address divisible by 64.
+    Packed { bytes: Vec<u8>, length: usize, count: usize },
+    /// Each in one of the product's packet buffers, behind headers.
+    Buffers { buffers: Vec<Buffer>, length: usize },
+}
+
+impl Memory {
+    fn new(length: usize, count: usize, layout: &str) -> Result<Self, String> {
+        match layout {
+            "packed" => Ok(Self::Packed { bytes: vec![0; stride(length) * count + 64], length, count }),
+            "buffers" => {
+                let mut pool = BufferPool::new();
+                let mut buffers: Vec<Buffer> = (0..count).map(|_| pool.take(HEADERS + length + TAG)).collect();
+                for buffer in &mut buffers {
+                    // The second tag is in the tailroom: a packet of the product has one.
+                    buffer.append(TAG).map_err(|error| error.to_string())?;
+                }
+                Ok(Self::Buffers { buffers, length })
+            }
+            _ => Err(format!("layouts are packed and buffers, not {layout}")),
+        }
+    }
+
+    fn batch(&mut self) -> Batch<'_> {
+        let (packets, length): (Vec<&mut [u8]>, usize) = match self {
+            Self::Packed { bytes, length, count } => {
+                let start = bytes.as_ptr().align_offset(64);
+                (bytes[start..].chunks_exact_mut(stride(*length)).take(*count).collect(), *length)
+            }
+            Self::Buffers { buffers, length } => (buffers.iter_mut().map(|buffer| &mut buffer.as_mut_slice()[HEADERS..]).collect(), *length),
+        };
+        let mut batch = Batch { count: packets.len(), packets, length, turn: 0, counter: 0 };
+        for (i, packet) in batch.packets().enumerate() {
+            packet[..length].iter_mut().enumerate().for_each(|(j, byte)| *byte = pattern(i, j));
+        }
+        batch
+    }
+}
+
+/// Bytes from one packed text to the next.
+const fn stride(length: usize) -> usize {
+    (length + 2 * TAG).next_multiple_of(64) + 64
+}
+
+/// Packets, each a text and behind it two tags: that of what it is now, and that of what opening makes of it.
+struct Batch<'m> {
+    packets: Vec<&'m mut [u8]>,
     /// Bytes of a text.
     length: usize,
     count: usize,
@@ -150,25 +198,14 @@ struct Batch {
     counter: u64,
 }
 
-impl Batch {
-    fn new(length: usize, count: usize) -> Self {
-        let stride = (length + 2 * TAG).next_multiple_of(64) + 64;
-        let memory = vec![0; stride * count + 64];
-        let start = memory.as_ptr().align_offset(64);
-        let mut batch = Self { memory, start, stride, length, count, turn: 0, counter: 0 };
-        for (i, packet) in batch.packets().enumerate() {
-            packet[..length].iter_mut().enumerate().for_each(|(j, byte)| *byte = pattern(i, j));
-        }
-        batch
-    }
-
+impl Batch<'_> {
     /// The same nonces as ever from here, for tag `turn`.
     fn restart(&mut self, turn: usize) {
         (self.counter, self.turn) = (0, turn);
     }
 
     fn packets(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        self.memory[self.start..].chunks_exact_mut(self.stride).take(self.count)
+        self.packets.iter_mut().map(|packet| &mut **packet)
     }
 
     fn is_pattern(&mut self) -> bool {
@@ -201,8 +238,8 @@ fn nonce(number: u64) -> [u8; 12] {
 
 /// Something that seals and opens batches in place. Both return how many packets went well.
 trait Way {
-    fn seal(&mut self, batch: &mut Batch) -> usize;
-    fn open(&mut self, batch: &mut Batch) -> usize;
+    fn seal(&mut self, batch: &mut Batch<'_>) -> usize;
+    fn open(&mut self, batch: &mut Batch<'_>) -> usize;
 }
 
 fn way(name: &str, suite: &str) -> Result<Box<dyn Way>, String> {
@@ -231,7 +268,7 @@ struct Whole {
 }
 
 impl Way for Whole {
-    fn seal(&mut self, batch: &mut Batch) -> usize {
+    fn seal(&mut self, batch: &mut Batch<'_>) -> usize {
         let mut jobs = SealBatch::new();
         for (number, text, tag) in batch.parts() {
             jobs.push(SealJob::new(&self.key, nonce(number), Aad::esp(SPI, number, false), Data::InPlace(text), tag));
@@ -240,7 +277,7 @@ impl Way for Whole {
         jobs.iter().filter(|job| job.verdict.is_good()).count()
     }
 
-    fn open(&mut self, batch: &mut Batch) -> usize {
+    fn open(&mut self, batch: &mut Batch<'_>) -> usize {
         let mut jobs = OpenBatch::new();
         for (number, text, tag) in batch.parts() {
             jobs.push(OpenJob::new(&self.key, nonce(number), Aad::esp(SPI, number, false), Data::InPlace(text), tag));
@@ -267,7 +304,7 @@ struct Job<'a> {
 
 impl Bare {
     #[inline(always)]
-    fn jobs<'a>(&'a self, batch: &'a mut Batch) -> ArrayVec<Job<'a>, BATCH> {
+    fn jobs<'a>(&'a self, batch: &'a mut Batch<'_>) -> ArrayVec<Job<'a>, BATCH> {
         let mut jobs = ArrayVec::new();
         for (number, text, tag) in batch.parts() {
             let mut aad = [0; 8];
@@ -280,13 +317,13 @@ impl Bare {
 }
 
 impl Way for Bare {
-    fn seal(&mut self, batch: &mut Batch) -> usize {
+    fn seal(&mut self, batch: &mut Batch<'_>) -> usize {
         let mut jobs = self.jobs(batch);
         self.kernel.seal(&mut jobs);
         jobs.iter().filter(|job| job.good).count()
     }
 
-    fn open(&mut self, batch: &mut Batch) -> usize {
+    fn open(&mut self, batch: &mut Batch<'_>) -> usize {
         let mut jobs = self.jobs(batch);
         self.kernel.open(&mut jobs);
         jobs.iter().filter(|job| job.good).count()

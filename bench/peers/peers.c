@@ -54,20 +54,68 @@ static bool is_pattern(const struct batch *batch)
     return true;
 }
 
-static struct batch *batch_new(size_t length, unsigned count)
+/* How the texts of a batch lie in memory. */
+enum layout {
+    PACKED,  /* in a row, each at an address divisible by 64 */
+    BUFFERS, /* each in a packet buffer of its own, behind headers */
+};
+
+/* The product's buffers (`packet::BufferPool`): room before and after a packet, some sizes of storage, and in each eight colours that keep the beginnings
+ * of neighbours out of the same cache sets. */
+enum {
+    HEADROOM = 256,
+    TAILROOM = 128,
+    HEADERS = 14 + 20 + 16, /* Ethernet, IPv4, ESP with its IV */
+};
+static const size_t CLASSES[] = { 2048 + 64, 10240 + 64, 69632 + 64 };
+
+static void batch_free(struct batch *batch)
+{
+    if (batch == NULL)
+        return;
+    for (unsigned i = 0; i < MAX_BATCH && batch->memory[i] != NULL; i++)
+        free(batch->memory[i]);
+    free(batch);
+}
+
+static bool place_packed(struct batch *batch)
+{
+    const size_t stride = (batch->length + 2 * TAG + 63) / 64 * 64 + 64;
+    batch->memory[0] = aligned_alloc(64, stride * batch->count);
+    if (batch->memory[0] == NULL)
+        return false;
+    memset(batch->memory[0], 0, stride * batch->count);
+    for (unsigned i = 0; i < batch->count; i++)
+        batch->text[i] = batch->memory[0] + i * stride;
+    return true;
+}
+
+static bool place_in_buffers(struct batch *batch)
+{
+    const size_t need = HEADROOM + HEADERS + batch->length + TAG + TAILROOM;
+    size_t class = 0;
+    while (class < sizeof CLASSES / sizeof *CLASSES && CLASSES[class] < need)
+        class++;
+    for (unsigned i = 0; i < batch->count; i++) {
+        batch->memory[i] = class < sizeof CLASSES / sizeof *CLASSES ? calloc(1, CLASSES[class] + 64 * ((i + 1) % 8)) : calloc(1, need);
+        if (batch->memory[i] == NULL)
+            return false;
+        batch->text[i] = batch->memory[i] + HEADROOM + HEADERS;
+    }
+    return true;
+}
+
+static struct batch *batch_new(size_t length, unsigned count, enum layout layout)
 {
     struct batch *batch = calloc(1, sizeof *batch);
     if (batch == NULL)
         return NULL;
     batch->length = length;
     batch->count = count;
-    batch->stride = (length + 2 * TAG + 63) / 64 * 64 + 64;
-    batch->text = aligned_alloc(64, batch->stride * count);
-    if (batch->text == NULL) {
-        free(batch);
+    if (!(layout == PACKED ? place_packed(batch) : place_in_buffers(batch))) {
+        batch_free(batch);
         return NULL;
     }
-    memset(batch->text, 0, batch->stride * count);
     for (unsigned i = 0; i < count; i++) {
         memcpy(batch->nonce[i], "salt", 4);
         memcpy(batch->aad[i], (const uint8_t[]){ 0, 0, 0x10, 1 }, 4);
@@ -80,14 +128,12 @@ static void job_end(struct job *job)
 {
     if (job->state != NULL)
         job->peer->destroy(job->state);
-    if (job->batch != NULL)
-        free(job->batch->text);
-    free(job->batch);
+    batch_free(job->batch);
     *job = (struct job){ 0 };
 }
 
 /* Whether the names and numbers mean something; says what does not. */
-static bool job_begin(struct job *job, const char *name, const char *suite, size_t length, unsigned count)
+static bool job_begin(struct job *job, const char *name, const char *suite, size_t length, unsigned count, const char *layout)
 {
     *job = (struct job){ 0 };
     for (size_t i = 0; i < peer_count; i++)
@@ -101,6 +147,10 @@ static bool job_begin(struct job *job, const char *name, const char *suite, size
         printf("error batches of 1 to %d packets of 1 to %d bytes, not %u of %zu\n", MAX_BATCH, MAX_LENGTH, count, length);
         return false;
     }
+    if (strcmp(layout, "packed") != 0 && strcmp(layout, "buffers") != 0) {
+        printf("error layouts are packed and buffers, not %s\n", layout);
+        return false;
+    }
     size_t key_length = 0;
     for (size_t i = 0; i < sizeof SUITES / sizeof *SUITES; i++)
         if (strcmp(SUITES[i].name, suite) == 0)
@@ -112,7 +162,7 @@ static bool job_begin(struct job *job, const char *name, const char *suite, size
     uint8_t key[32];
     for (size_t i = 0; i < sizeof key; i++)
         key[i] = (uint8_t)(i * 11 + 1);
-    job->batch = batch_new(length, count);
+    job->batch = batch_new(length, count, strcmp(layout, "packed") == 0 ? PACKED : BUFFERS);
     job->state = job->peer->create(key, key_length);
     if (job->batch == NULL || job->state == NULL) {
         printf("error %s cannot be set up\n", name);
@@ -171,22 +221,20 @@ static bool known_answer(const struct peer *peer)
         "\xde\xb2\x2c\xd9\xb0\x7c\x72\xc1\x6e\x3a\x65\xbe\xeb\x8d\xf3\x04\xa5\xa5\x89\x7d\x33\xae\x53\x0f\x1b\xa7\x6d\x5d\x11\x4d\x2a\x5c"
         "\x3d\xe8\x18\x27\xc1\x0e\x9a\x4f\x51\x33\x0d\x0e\xec\x41\x66\x42\xcf\xbb\x85\xa5\xb4\x7e\x48\xa4\xec\x3b\x9b\xa9\x5d\x91\x8b\xd1"
         "\x83\xb7\x0d\x3a\xa8\xbc\x6e\xe4\xc3\x09\xe9\xd8\x5a\x41\xad\x4a";
-    struct batch *batch = batch_new(sizeof PLAIN, 1);
+    struct batch *batch = batch_new(sizeof PLAIN, 1, PACKED);
     void *state = peer->create(KEY, sizeof KEY);
     bool good = false;
     if (batch != NULL && state != NULL) {
-        memcpy(batch->text, CIPHER, sizeof CIPHER);
+        memcpy(batch_text(batch, 0), CIPHER, sizeof CIPHER);
         memcpy(batch->nonce[0], SALT, 4);
         memcpy(batch->nonce[0] + 4, IV, 8);
         memcpy(batch->aad[0], SPI, 4);
         memcpy(batch->aad[0] + 4, SEQUENCE, 4);
-        good = peer->open(state, batch) == 1 && memcmp(batch->text, PLAIN, sizeof PLAIN) == 0;
+        good = peer->open(state, batch) == 1 && memcmp(batch_text(batch, 0), PLAIN, sizeof PLAIN) == 0;
     }
     if (state != NULL)
         peer->destroy(state);
-    if (batch != NULL)
-        free(batch->text);
-    free(batch);
+    batch_free(batch);
     return good;
 }
 
@@ -262,21 +310,21 @@ failed:
 
 static void command(const char *line)
 {
-    char name[64], suite[64], operation[8];
+    char name[64], suite[64], operation[8], layout[16];
     unsigned length, count, milliseconds;
     struct job job;
-    if (sscanf(line, "check %63s %63s %u %u", name, suite, &length, &count) == 4) {
-        if (job_begin(&job, name, suite, length, count)) {
+    if (sscanf(line, "check %63s %63s %u %u %15s", name, suite, &length, &count, layout) == 5) {
+        if (job_begin(&job, name, suite, length, count, layout)) {
             check(&job);
             job_end(&job);
         }
-    } else if (sscanf(line, "round %63s %63s %7s %u %u %u", name, suite, operation, &length, &count, &milliseconds) == 6) {
+    } else if (sscanf(line, "round %63s %63s %7s %u %u %u %15s", name, suite, operation, &length, &count, &milliseconds, layout) == 7) {
         const bool open = strcmp(operation, "open") == 0;
         if (!open && strcmp(operation, "seal") != 0) {
             printf("error operations are seal and open, not %s\n", operation);
         } else if (milliseconds < 1 || milliseconds > 10000) {
             printf("error a round takes 1 to 10000 ms, not %u\n", milliseconds);
-        } else if (job_begin(&job, name, suite, length, count)) {
+        } else if (job_begin(&job, name, suite, length, count, layout)) {
             if (open && !prepare_to_open(&job))
                 printf("error %s failed\n", name);
             else

@@ -15,11 +15,11 @@ enum {
     TAG = 16,
 };
 
-/* Packets in a row, each a text and behind it two tags: that of what it is now, and that of what opening makes of it. */
+/* Packets, each a text and behind it two tags: that of what it is now, and that of what opening makes of it. */
 struct batch {
-    uint8_t *text;
-    size_t stride; /* bytes from one text to the next */
-    size_t length; /* bytes of a text */
+    uint8_t *text[MAX_BATCH];
+    uint8_t *memory[MAX_BATCH]; /* what they lie in, to be freed; NULL behind the last */
+    size_t length;              /* bytes of a text */
     unsigned count;
     unsigned turn;    /* which tag is meant, 0 or 1 */
     uint64_t counter; /* the last packet's IV and sequence number */
@@ -29,7 +29,7 @@ struct batch {
 
 static inline uint8_t *batch_text(const struct batch *batch, unsigned i)
 {
-    return batch->text + i * batch->stride;
+    return batch->text[i];
 }
 
 static inline uint8_t *batch_tag(const struct batch *batch, unsigned i)
