@@ -11,7 +11,7 @@ use ndis::{
 };
 use sa_table::{CapacityError, Handle, SaTable, Seed};
 
-use crate::chain::{Chain, Target, entries_mut, fail};
+use crate::chain::{Chain, Target, entries, entries_mut, fail};
 use crate::member::Member;
 use crate::queue::MuxQueue;
 use crate::spread::{Team, members};
@@ -514,22 +514,18 @@ impl Control {
 
     /// A member has answered what it had pended.
     pub(crate) fn completed(&mut self, inner: &Inner, member: usize, status: Status, request: DirectOidRequest) {
-        match self.lower.remove(&(member, request.id)) {
-            Some(Some(mut chain)) => {
-                let body = chain.answered(member, status, request.body);
-                if let Some(answer) = self.drive(inner, chain, body) {
-                    self.ready.direct_completions.push(answer);
-                }
+        if let Some(Some(mut chain)) = self.lower.remove(&(member, request.id)) {
+            let body = chain.answered(member, status, request.body);
+            if let Some(answer) = self.drive(inner, chain, body) {
+                self.ready.direct_completions.push(answer);
             }
-            // Nobody waits for it. What it added all the same goes again.
-            Some(None) | None => {
-                let mut body = request.body;
-                let added = entries_mut(&mut body).iter().filter(|_| status.is_success()).filter_map(|entry| entry.handle);
-                let added: Vec<u64> = added.map(OffloadHandle::to_bits).collect();
-                self.delete_on(member, added);
-                self.resume(inner);
-            }
+            return;
         }
+        // Nobody waits for it. What it added all the same goes again.
+        let added = entries(&request.body).iter().filter(|_| status.is_success()).filter_map(|entry| entry.handle);
+        let added: Vec<u64> = added.map(OffloadHandle::to_bits).collect();
+        self.delete_on(member, added);
+        self.resume(inner);
     }
 
     fn cancel(&mut self, id: RequestId) {

@@ -86,7 +86,7 @@ impl MiniportQueue for MuxQueue {
                 return;
             }
         };
-        if team.count_ones() == 1 {
+        if team.is_power_of_two() {
             let member = team.trailing_zeros() as usize;
             let guard = self.lane.enter();
             let first = done.len();

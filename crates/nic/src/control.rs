@@ -535,7 +535,10 @@ impl Control {
             (State::Resetting | State::Halted, _, Err(status)) => Err(status),
             (State::Running, Some(_), result) => self.added(engine, record, result),
             (State::Running, None, Ok(handle)) => {
+                // It was there for a moment, and counts as that.
                 if self.added(engine, record, Ok(handle)).is_ok() && self.ledger.strike(handle) {
+                    self.counters.sas_added(1);
+                    self.parameters.tell(&NicEvent::Added { handle });
                     self.delete_struck(engine, handle, None);
                 }
                 return;

@@ -346,7 +346,9 @@ mod tests {
         }
         let lists = |count: usize| (0..count).map(|_| NetBufferList::new(packet::Buffer::copy_from(&[0; 20]), 0)).collect::<Vec<_>>();
         let mut sent = lists(3);
-        sent.iter_mut().for_each(|list| list.status = Status::SUCCESS);
+        for list in &mut sent {
+            list.status = Status::SUCCESS;
+        }
         lane.completed(&sent);
         lane.indicated(&lists(5));
         assert_eq!((adapter.read().sent_plain, adapter.read().received_untouched), (EDGE + 1, EDGE + 3));

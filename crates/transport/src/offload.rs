@@ -286,9 +286,11 @@ impl<P: Provider> OffloadManager<P> {
         self.settle();
     }
 
-    /// Another bundle has this tunnel for its own: what type of UDP-ESP the tunnel is may have changed, and then the NIC gets it anew.
+    /// Another bundle has this tunnel for its own, or has it no more: what type of UDP-ESP the tunnel is may have changed, and then the NIC gets it anew.
     pub(crate) fn surrounded(&mut self, tunnel: Handle) {
         self.retype(tunnel);
+        // Or, where it did not take the one type, it may take the other.
+        self.consider(tunnel);
         self.settle();
     }
 

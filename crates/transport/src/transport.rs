@@ -433,6 +433,7 @@ impl<P: Provider> Transport<P> {
         if removed && let Ok(footprint) = footprint {
             if let Some(tunnel) = footprint.inside {
                 let _ = shared.sad.with(tunnel, |tunnel| tunnel.release(footprint.udp));
+                lock(&shared.manager).surrounded(tunnel);
             }
             shared.leave(sa, &footprint, false);
         }
