@@ -7,6 +7,8 @@ use std::path::Path;
 mod esp_sa;
 #[path = "../../../fuzz/checks/inbound.rs"]
 mod inbound;
+#[path = "../../../fuzz/checks/profile.rs"]
+mod profile;
 #[path = "../../../fuzz/checks/sa_file.rs"]
 mod sa_file;
 #[path = "../../../fuzz/checks/sa_text.rs"]
@@ -34,6 +36,11 @@ fn xfrm() {
 #[test]
 fn esp_sa() {
     assert!(replay("esp_sa", esp_sa::check) >= 5);
+}
+
+#[test]
+fn profile() {
+    assert!(replay("profile", profile::check) >= 10);
 }
 
 #[test]

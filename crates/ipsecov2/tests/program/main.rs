@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod damage;
 mod drops;
+mod every_card;
 mod json;
 mod peers;
 mod peers_suites;

@@ -11,6 +11,8 @@ use packet::{BufferPool, IpProtocol, Ipv4Repr, Medium, Time};
 use secret::SecretBytes;
 use serde_json::Value;
 
+use crate::every_card::same_under_every_card;
+
 /// A packet of a capture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Packet {
@@ -58,8 +60,11 @@ impl Tool {
         command
     }
 
+    /// Runs the program; captures come out the same under every NIC profile.
     pub(crate) fn run(&self, arguments: &[&str]) -> Run {
-        Run::of(self.command(arguments).output().unwrap(), arguments)
+        let run = Run::of(self.command(arguments).output().unwrap(), arguments);
+        same_under_every_card(self, arguments, &run);
+        run
     }
 
     pub(crate) fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Run {
