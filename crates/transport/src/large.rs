@@ -9,6 +9,7 @@ use ndis::{AdapterState, Datapath, HeaderTransmit, LaneContext, LargeSend, NblBa
 use packet::{CutError, Cutter, Frame, FrameBatch, FrameForm, IpVersion, ParsedIp, Segments, TCP_HEADER_LEN, Template, unpack_trains};
 use sa_table::Handle;
 
+use crate::association::Association;
 use crate::framing::{Framed, Numbers};
 use crate::lane::{CHUNK, TransportLane, as_announced, ip_at};
 use crate::large_frame::{front_len, put_in_front, take_off};
@@ -319,13 +320,16 @@ impl<P: Provider> Stage<'_, P> {
     fn number_large(&mut self, handle: Handle, sa: &Sa<P>, segments: u64, bytes: u64) -> Result<(Numbers, OffloadHandle, u16), PacketReason> {
         // On both sides of a wrap of the low half of extended numbers the NIC has to be told in between.
         let whole = |extended: bool, first: u64| !extended || (first ^ (first + (segments - 1))) >> 32 == 0;
-        let fits = |association: &crate::association::Association| {
+        let fits = |association: &Association| {
             let first = association.counter().map_or(u64::MAX, |counter| counter.last().saturating_add(1));
             first.checked_add(segments).is_some_and(|after| after <= association.limit()) && whole(association.extended, first)
         };
         if !sa.associations().all(fits) {
             return Err(PacketReason::SequenceInDoubt);
         }
+        // Where it is known beforehand that the NIC would not take them, none is spent.
+        let next = |operation| sa.association(operation).and_then(Association::counter).map_or(0, |counter| counter.last().saturating_add(1));
+        self.offered(handle, sa, Numbers { esp: next(Operation::Esp), ah: next(Operation::Ah) })?;
         if !sa.lifetime.admit_run(segments, bytes, self.now) {
             return Err(PacketReason::LargeSendLimits);
         }
