@@ -127,6 +127,7 @@
 #![forbid(unsafe_code)]
 
 mod capability;
+mod capability_v1;
 mod driver;
 mod indication;
 mod keyword;
@@ -146,6 +147,7 @@ mod validate;
 mod version;
 
 pub use capability::*;
+pub use capability_v1::*;
 pub use driver::*;
 pub use indication::*;
 pub use keyword::*;

@@ -7,6 +7,8 @@ use core::num::NonZeroU64;
 use packet::Spi;
 use secret::SecretBytes;
 
+use crate::v1::V1Scope;
+
 /// Names an offloaded SA bundle: opaque, never reused while live (OV2-SA-5). The miniport makes it; the same value stands in OOB, UPDATE_SA and DELETE_SA.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -220,6 +222,8 @@ pub struct SaExtension {
     pub allow_unauthenticated: bool,
     /// Inbound with UDP encapsulation: the local UDP port, if it is not the adapter's (OV2-RECV-7).
     pub udp_esp_port: Option<u16>,
+    /// The bundle is that of a request of IPsecOV1: which packets it is for. A miniport sets it for its engine; no request of IPsecOV2 has it.
+    pub v1_scope: Option<V1Scope>,
 }
 
 /// An SA bundle: what one entry of ADD_SA or one ADD_SA_EX asks the NIC to hold (OV2-SA-2).

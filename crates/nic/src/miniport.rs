@@ -59,7 +59,7 @@ impl<E: Engine> Miniport for NicMiniport<E> {
             Oid::SetParameters(parameters) => self.lock().set_parameters(&*self.engine, parameters, up),
             Oid::SetEncapsulation(encapsulation) => self.lock().set_encapsulation(&*self.engine, encapsulation, up),
             // NDIS answers these queries by itself (OV2-CAP-7).
-            Oid::CurrentConfig(_) | Oid::HardwareCapabilities(_) | Oid::Encapsulation(_) | Oid::Other { .. } => Status::NOT_SUPPORTED,
+            Oid::CurrentConfig(_) | Oid::HardwareCapabilities(_) | Oid::Encapsulation(_) | Oid::IpsecV1(_) | Oid::Other { .. } => Status::NOT_SUPPORTED,
         }
     }
 

@@ -586,7 +586,7 @@ impl Adapter {
             _ if state == AdapterState::Removed => return (Status::ADAPTER_REMOVED, body),
             _ => return (Status::CLOSING, body),
         };
-        let by_miniport = matches!(body, Oid::SetParameters(_) | Oid::SetEncapsulation(_));
+        let by_miniport = matches!(body, Oid::SetParameters(_) | Oid::SetEncapsulation(_) | Oid::IpsecV1(_));
         if by_miniport && state == AdapterState::Resetting {
             return (Status::RESET_IN_PROGRESS, body);
         }
@@ -652,6 +652,9 @@ impl Adapter {
                 }
                 status
             }
+            Oid::IpsecV1(_) if self.core().attributes.version.has_ipsec_v1() => finished(miniport.oid_request(request, up)),
+            // From NDIS 6.30 it is gone (OV2-CAP-0).
+            Oid::IpsecV1(_) => Status::NOT_SUPPORTED,
             // Also the direct path's requests, and sets of what can only be queried (OV2-CAP-7, OV2-OID-4).
             Oid::Other { .. } => Status::NOT_SUPPORTED,
         }
