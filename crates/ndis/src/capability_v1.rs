@@ -176,7 +176,11 @@ impl IpsecOffloadV1 {
         let (esp, ah) = (bundle.associations.esp(), bundle.associations.ah());
         let extended = esp.is_some_and(|esp| esp.extended_sequence_numbers) || ah.is_some_and(|ah| ah.extended_sequence_numbers);
         let mut flag = |field: CapabilityField, needed: bool| {
-            if needed { found(NotCovered { field, asked: CapabilityValue::Flag(true), supported: CapabilityValue::Flag(false) }) } else { ControlFlow::Continue(()) }
+            if needed {
+                found(NotCovered { field, asked: CapabilityValue::Flag(true), supported: CapabilityValue::Flag(false) })
+            } else {
+                ControlFlow::Continue(())
+            }
         };
         flag(CapabilityField::Encapsulation, !self.is_supported())?;
         flag(CapabilityField::Ipv6Supported, bundle.endpoints.ipv6)?;
@@ -222,7 +226,8 @@ impl IpsecOffloadV1 {
 
     fn encryption(&self) -> EncryptionAlgorithms {
         let esp = self.ipv4_esp;
-        let all = [(esp.null_esp, EncryptionAlgorithms::NONE), (esp.des, EncryptionAlgorithms::DES_CBC), (esp.triple_des, EncryptionAlgorithms::TRIPLE_DES_CBC)];
+        let all =
+            [(esp.null_esp, EncryptionAlgorithms::NONE), (esp.des, EncryptionAlgorithms::DES_CBC), (esp.triple_des, EncryptionAlgorithms::TRIPLE_DES_CBC)];
         all.into_iter().filter(|(offered, _)| *offered).map(|(_, algorithm)| algorithm).collect()
     }
 

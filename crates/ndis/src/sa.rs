@@ -150,6 +150,25 @@ pub struct AhAssociation {
     pub authentication: Keyed<AuthenticationAlgorithm>,
 }
 
+impl<A: Copy> Keyed<A> {
+    fn duplicate(&self) -> Self {
+        Self { key: self.key.duplicate(), ..*self }
+    }
+}
+
+impl EspAssociation {
+    fn duplicate(&self) -> Self {
+        let authentication = self.authentication.as_ref().map(Keyed::duplicate);
+        Self { encryption: self.encryption.duplicate(), authentication, ..*self }
+    }
+}
+
+impl AhAssociation {
+    fn duplicate(&self) -> Self {
+        Self { authentication: self.authentication.duplicate(), ..*self }
+    }
+}
+
 /// The one or two security associations of a bundle; two are always ESP first, then AH on top (OV2-SA-2).
 #[derive(Debug)]
 pub enum Associations {
@@ -172,6 +191,16 @@ impl Associations {
         match self {
             Self::Esp(esp) | Self::AhOverEsp { esp, .. } => Some(esp),
             Self::Ah(_) => None,
+        }
+    }
+
+    /// The same a second time, with copies of the keys.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        match self {
+            Self::Esp(esp) => Self::Esp(esp.duplicate()),
+            Self::Ah(ah) => Self::Ah(ah.duplicate()),
+            Self::AhOverEsp { esp, ah } => Self::AhOverEsp { esp: esp.duplicate(), ah: ah.duplicate() },
         }
     }
 

@@ -398,14 +398,7 @@ pub struct TracedBundle {
 impl TracedBundle {
     fn of(bundle: &SaBundle) -> Self {
         let (esp, ah) = TracedAssociation::of(&bundle.associations);
-        Self {
-            direction: bundle.direction,
-            endpoints: bundle.endpoints,
-            udp_esp: bundle.udp_esp,
-            esp,
-            ah,
-            extension: bundle.extension,
-        }
+        Self { direction: bundle.direction, endpoints: bundle.endpoints, udp_esp: bundle.udp_esp, esp, ah, extension: bundle.extension }
     }
 }
 

@@ -177,8 +177,8 @@ impl V1Sa {
         V1Scope { filter, tunnel: self.tunnel }
     }
 
-    /// The same SA as a bundle, which has its scope for an extension. `port`: it is in UDP, to that port.
-    pub fn into_bundle(self, port: Option<u16>) -> SaBundle {
+    /// The same SA as a bundle, with copies of its keys, which has its scope for an extension. `port`: it is in UDP, to that port.
+    pub fn to_bundle(&self, port: Option<u16>) -> SaBundle {
         let scope = self.scope();
         let kind = match scope.mode() {
             SaMode::Transport => UdpEspType::Transport,
@@ -189,7 +189,7 @@ impl V1Sa {
             direction: self.direction,
             endpoints: scope.endpoints(),
             udp_esp: port.map(|_| kind),
-            associations: self.associations,
+            associations: self.associations.duplicate(),
             extension: SaExtension { udp_esp_port, v1_scope: Some(scope), ..self.extension },
         }
     }

@@ -22,6 +22,7 @@ mod sa;
 mod send;
 mod stages;
 mod transforms;
+mod v1;
 mod verify;
 mod word;
 
@@ -103,8 +104,15 @@ impl<P: Provider> SoftwareEngine<P> {
     /// # Errors
     /// [`CapacityError`] for a capacity beyond [`sa_table::MAX_CAPACITY`], or IPsec with none.
     pub fn with_hardware(provider: P, hardware: &Offload) -> Result<Self, CapacityError> {
-        let asked = hardware.ipsec_v2.sa_offload_capacity;
-        let capacity = if hardware.ipsec_v2.is_supported() { asked } else { asked.max(1) };
+        let (asked, v1) = (hardware.ipsec_v2.sa_offload_capacity, hardware.ipsec_v1);
+        let capacity = match (hardware.ipsec_v2.is_supported(), v1.is_supported()) {
+            (true, true) => asked.max(v1.ext_sa_capacity),
+            (true, false) => asked,
+            // IPsecOV1 itself has no number to tell.
+            (false, true) if v1.ext_sa_capacity == 0 => DEFAULT_CAPACITY,
+            (false, true) => v1.ext_sa_capacity,
+            (false, false) => asked.max(1),
+        };
         let table = SaTable::new(capacity as usize, random_seed())?;
         let shared = Shared {
             provider,
@@ -154,7 +162,7 @@ pub fn software_capabilities(capacity: u32) -> Offload {
         sa_offload_capacity: capacity,
         ..IpsecOffloadV2::default()
     };
-    Offload { ipsec_v2, ..Offload::default() }
+    Offload { ipsec_v1: v1::capabilities(capacity), ipsec_v2, ..Offload::default() }
 }
 
 /// A seed that nobody outside knows: the standard library's hash keys come from the system's random generator.
@@ -273,6 +281,10 @@ impl<P: Provider> Engine for SoftwareEngine<P> {
             // A bundle that has gone meanwhile needs no asking.
             let _ = self.shared.table.with(handle, Sa::ask_delete);
         }
+    }
+
+    fn release_udp_esp_port(&self, port: u16) {
+        self.shared.ports.remove(port);
     }
 
     fn queue(&self) -> Box<dyn EngineQueue> {

@@ -147,9 +147,7 @@ fn code_of(missing: &NotCovered) -> &'static str {
         CapabilityField::V1(V1Member::Mode(..)) => "mode",
         CapabilityField::V1(V1Member::Direction(..)) => "direction",
         CapabilityField::V1(V1Member::UdpEsp) => "udp-esp-type",
-        CapabilityField::V1(
-            V1Member::Algorithm(_) | V1Member::Md5 | V1Member::Sha1 | V1Member::Des | V1Member::TripleDes | V1Member::NullEsp,
-        ) => "algorithm",
+        CapabilityField::V1(V1Member::Algorithm(_) | V1Member::Md5 | V1Member::Sha1 | V1Member::Des | V1Member::TripleDes | V1Member::NullEsp) => "algorithm",
         CapabilityField::EncryptionAlgorithms | CapabilityField::AuthenticationAlgorithms => {
             if has_other_key_length(missing) {
                 "key-length"
