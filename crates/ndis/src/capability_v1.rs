@@ -21,6 +21,22 @@ pub enum IpsecService {
     V2,
 }
 
+impl IpsecService {
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "IPsecOV1",
+            Self::V2 => "IPsecOV2",
+        }
+    }
+}
+
+impl fmt::Display for IpsecService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
 /// A member that `NDIS_IPSEC_OFFLOAD_V1` has and `NDIS_IPSEC_OFFLOAD_V2` has not, or has under another name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum V1Member {

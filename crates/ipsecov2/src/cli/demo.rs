@@ -16,6 +16,7 @@ use super::caps::capabilities;
 use super::output::{self, Failure};
 use super::sa_file::SaArguments;
 use crate::demo::{self, AdapterReport, Beginning, Observer, Options, PhaseReport, Rate, Report, Side, Tally, Traffic, WireFile, group};
+use crate::profile::Profile;
 
 /// The name of the document's form.
 const SCHEMA: &str = "ipsecov2-demo-1";
@@ -30,6 +31,7 @@ Examples:
   ipsecov2 demo --traffic my.pcapng --wire wire.pcapng
   ipsecov2 demo --wire wire.pcapng --decryption-secrets
   ipsecov2 demo --sa sa.toml --traffic my.pcapng
+  ipsecov2 demo --profile chelsio-t6
   ipsecov2 demo --repeat 100 --crypto rustcrypto
   ipsecov2 demo --json | jq '.checks[] | select(.passed | not)'
 
@@ -50,6 +52,9 @@ pub(super) struct Arguments {
     sa: Option<PathBuf>,
     #[command(flatten)]
     rules: SaArguments,
+    /// Both NICs: one that the program knows, or a profile's file. What it does not do is done in software.
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
     /// Writes what was on the wire (pcapng, or pcap by its suffix), `-` for standard output.
     #[arg(long, value_name = "FILE")]
     wire: Option<PathBuf>,
@@ -97,6 +102,7 @@ pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> 
         repeat: arguments.repeat,
         workers: usize::from(arguments.workers),
         wire: arguments.wire.as_ref().map(|path| WireFile { path: path.clone(), secrets: arguments.decryption_secrets }),
+        profile: arguments.profile.as_deref().map(Profile::find).transpose().map_err(Failure::usage)?,
         trace: arguments.trace.then(|| Side::BOTH.map(|side| Arc::new(Lines(side.name())) as Arc<dyn TraceSink>)),
     };
     let text = (!arguments.json).then(|| Text::new(to_stdout));
@@ -438,6 +444,7 @@ fn document(report: &Report) -> Value {
         json!({
             "adapter": adapter.adapter,
             "ndis_version": adapter.version,
+            "ipsec_service": adapter.service,
             "hardware": capabilities(&adapter.hardware),
             "default": capabilities(&adapter.default),
             "current": capabilities(&adapter.current),
