@@ -2,7 +2,7 @@
 //!
 //! It does what it reports and no more (OV2-CAP-12), and that is all of IPsecOV2 but large sends: ESP, AH and AH over ESP with every algorithm and its
 //! vendor extensions, transport and tunnel mode and transport over tunnel, all four types of UDP encapsulation, IPv4 with options and IPv6 with extension
-//! headers, 32-bit and extended sequence numbers.
+//! headers, 32-bit and extended sequence numbers. And all of IPsecOV1, for adapters that have it.
 //!
 //! Per packet there is no lock, no allocation and no system call. A batch is worked through in stages (check and look up, cryptography, verdicts), 64
 //! packets to a call of the cryptographic provider, inside one guard of the SA table, so that a deletion completes when no batch can still use the SA.

@@ -1,24 +1,35 @@
-//! Replays the fuzz target's seeds and what once crashed it (CONTRIBUTING.md, "Fuzzing").
+//! Replays the fuzz targets' seeds and what once crashed them (CONTRIBUTING.md, "Fuzzing").
 
 use std::fs;
 use std::path::Path;
 
 #[path = "../../../fuzz/checks/nbl.rs"]
 mod nbl;
+#[path = "../../../fuzz/checks/oid_v1.rs"]
+mod oid_v1;
 
 #[test]
 fn nbl() {
+    replay("nbl", nbl::check, 10);
+}
+
+#[test]
+fn oid_v1() {
+    replay("oid_v1", oid_v1::check, 8);
+}
+
+fn replay(target: &str, check: impl Fn(&[u8]), least: usize) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut replayed = 0;
-    for directory in ["fuzz/seeds/nbl", "testdata/crashes/nbl"] {
+    for directory in ["fuzz/seeds", "testdata/crashes"] {
         // Crashes there are only when there have been some.
-        let Ok(entries) = fs::read_dir(root.join(directory)) else { continue };
+        let Ok(entries) = fs::read_dir(root.join(directory).join(target)) else { continue };
         for entry in entries {
             let path = entry.unwrap().path();
             println!("{}", path.display());
-            nbl::check(&fs::read(&path).unwrap());
+            check(&fs::read(&path).unwrap());
             replayed += 1;
         }
     }
-    assert!(replayed >= 10, "{replayed} files");
+    assert!(replayed >= least, "{replayed} files");
 }

@@ -25,6 +25,8 @@ const MD5: AuthenticationAlgorithm = AuthenticationAlgorithm::HmacMd5;
 const ENTRY: V1ParserEntry = V1ParserEntry { kind: V1EncapsulationType::Other, destination_port: 4500 };
 const UDP: u8 = 17;
 
+type Change = fn(&mut IpsecOffloadV1);
+
 fn capabilities(change: impl FnOnce(&mut IpsecOffloadV1)) -> Offload {
     let mut v1 = software_capabilities(8).ipsec_v1;
     change(&mut v1);
@@ -373,7 +375,6 @@ fn entries_are_shared_and_counted() {
 fn every_member_counts() {
     let esp = |encryption| Kind::esp(0x1001, encryption, Some(SHA1));
     let both = Kind::both(0x1001, DES, Some(MD5), 0x1002, SHA1);
-    type Change = fn(&mut IpsecOffloadV1);
     let table: [(Kind, Direction, SaMode, bool, Change); 18] = [
         (esp(DES), OUT, SaMode::Transport, false, |v1| v1.ipv4_esp.des = false),
         (esp(TRIPLE_DES), IN, SaMode::Transport, false, |v1| v1.ipv4_esp.triple_des = false),
