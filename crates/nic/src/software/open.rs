@@ -86,7 +86,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
                 if task.sa.is_v1 {
                     if !v1::carries(task.sa, IpProtocol(trailer.next_header), payload) {
                         self.counters.outside_filter.fetch_add(1, Ordering::Relaxed);
-                        return self.restore(job);
+                        return Packet::Restored;
                     }
                 } else {
                     report_trailer(oob, trailer.next_header, trailer.pad_length);
