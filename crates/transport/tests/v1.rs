@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use ipsec::{Authentication, Crypto, Encryption};
 use ndis::{
-    AdapterAttributes, AdapterKeywords, DirectOidRequest, Direction, Encapsulation, IpsecOffloadV1, Ipv4Ah, Ipv4Esp, LaneContext, MemoryRegistry, Miniport,
-    MiniportDriver, MiniportQueue, NblBatch, NdisVersion, Offload, OffloadHandle, Oid, OidRequest, Operation, Outcome, RequestId, Stack, Status,
-    StatusIndication, Upcalls, V1Filter, V1ParserEntry, V1Request,
+    AdapterAttributes, AdapterKeywords, BindParameters, Binding, DirectOidRequest, Direction, Encapsulation, IpsecOffloadV1, Ipv4Ah, Ipv4Esp, LaneContext,
+    MemoryRegistry, Miniport, MiniportDriver, MiniportQueue, NblBatch, NdisVersion, Offload, OffloadHandle, Oid, OidRequest, Operation, Outcome, Protocol,
+    RequestId, Stack, Status, StatusIndication, Upcalls, V1Filter, V1ParserEntry, V1Request,
 };
 use packet::{FrameBatch, Medium, Spi, Time};
 use sa_table::{Handle, SEED_WORDS, Seed};
@@ -202,6 +202,27 @@ impl MiniportQueue for Card {
     fn poll(&mut self, _lane: &mut LaneContext<'_>, _done: &mut NblBatch, _wire: &mut FrameBatch) {}
 }
 
+/// A protocol that does nothing but ask.
+#[derive(Default)]
+struct Outsider(Mutex<Option<Binding>>);
+
+impl Protocol for Outsider {
+    fn bind(&self, _parameters: BindParameters, binding: Binding) {
+        *self.0.lock().unwrap() = Some(binding);
+    }
+
+    fn unbind(&self) {}
+
+    fn status(&self, _indication: StatusIndication) {}
+
+    fn direct_oid_complete(&self, _status: Status, _request: DirectOidRequest) {}
+}
+
+fn new_transport() -> Transport {
+    let config = TransportConfig { medium: Medium::Ip, capacity: 64, seed: Seed::new([7; SEED_WORDS]), clear: ClearPolicy::Decide };
+    Transport::new(config, Crypto::default()).unwrap()
+}
+
 struct Bench {
     card: Card,
     stack: Stack,
@@ -212,8 +233,7 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let card = Card::default();
-        let config = TransportConfig { medium: Medium::Ip, capacity: 64, seed: Seed::new([7; SEED_WORDS]), clear: ClearPolicy::Decide };
-        let transport = Transport::new(config, Crypto::default()).unwrap();
+        let transport = new_transport();
         let stack = Stack::new(Arc::new(MemoryRegistry::new()));
         stack.add_adapter(NIC, Arc::new(card.clone())).unwrap();
         stack.bind(Arc::new(transport.clone()), NIC).unwrap();
@@ -379,4 +399,37 @@ fn after_a_reset_all_is_added_anew() {
     assert_eq!(bench.card.seen().into_iter().filter(|what| what.starts_with("add")).collect::<Vec<_>>(), ["add udp"]);
     bench.tick();
     assert!(bench.card.seen().is_empty());
+}
+
+/// R-42 for version 1: a protocol cannot delete the SAs of another; what it leaves behind goes when it is unbound, and a parser entry that others need stays.
+#[test]
+fn r_42_sas_of_version_1_belong_to_who_added_them() {
+    let mut bench = Bench::new();
+    let mut protocols: Vec<Arc<dyn Protocol>> = Vec::new();
+    for _ in 0..2 {
+        bench.transport = new_transport();
+        protocols.push(Arc::new(bench.transport.clone()));
+        bench.stack.bind(protocols.last().unwrap().clone(), NIC).unwrap();
+        bench.stack.pump();
+        bench.add(Direction::Inbound, Some(4500));
+    }
+    assert_eq!(bench.card.counts(), (2, 1));
+    let outsider = Arc::new(Outsider::default());
+    bench.stack.bind(outsider.clone(), NIC).unwrap();
+    bench.stack.pump();
+    bench.card.seen();
+    let binding = outsider.0.lock().unwrap().clone().unwrap();
+    let handles: Vec<u64> = bench.card.state().sas.keys().copied().collect();
+    for handle in handles {
+        for request in [V1Request::DeleteSa(handle), V1Request::DeleteUdpEspSa { handle, entry_handle: None }] {
+            assert_eq!(binding.oid_request(Oid::IpsecV1(request)).0, Status::INVALID_PARAMETER);
+        }
+    }
+    assert_eq!((bench.card.counts(), bench.card.seen()), ((2, 1), vec![]));
+    for (protocol, left) in protocols.iter().zip([(1, 1), (0, 0)]) {
+        bench.stack.unbind(protocol, NIC).unwrap();
+        bench.stack.pump();
+        assert_eq!((bench.card.counts(), bench.card.state().unknown), (left, 0));
+    }
+    assert_eq!(bench.card.seen(), ["delete udp", "delete udp, entry"]);
 }
