@@ -137,16 +137,13 @@ fn code_of(missing: &NotCovered) -> &'static str {
     match missing.field {
         CapabilityField::Encapsulation => "not-supported",
         CapabilityField::Ipv6Supported => "ip-version",
-        CapabilityField::Esp | CapabilityField::Ah => "operation",
+        CapabilityField::Esp | CapabilityField::Ah | CapabilityField::V1(V1Member::Operation(_)) => "operation",
         CapabilityField::AhEspCombined | CapabilityField::TransportTunnelCombined => "combination",
-        CapabilityField::Transport | CapabilityField::Tunnel => "mode",
-        CapabilityField::UdpEsp => "udp-esp-type",
+        CapabilityField::Transport | CapabilityField::Tunnel | CapabilityField::V1(V1Member::Mode(..)) => "mode",
+        CapabilityField::UdpEsp | CapabilityField::V1(V1Member::UdpEsp) => "udp-esp-type",
         CapabilityField::ExtendedSequenceNumbers => "extended-sequence-numbers",
         CapabilityField::IcvLength => "icv-length",
-        CapabilityField::V1(V1Member::Operation(_)) => "operation",
-        CapabilityField::V1(V1Member::Mode(..)) => "mode",
         CapabilityField::V1(V1Member::Direction(..)) => "direction",
-        CapabilityField::V1(V1Member::UdpEsp) => "udp-esp-type",
         CapabilityField::V1(V1Member::Algorithm(_) | V1Member::Md5 | V1Member::Sha1 | V1Member::Des | V1Member::TripleDes | V1Member::NullEsp) => "algorithm",
         CapabilityField::EncryptionAlgorithms | CapabilityField::AuthenticationAlgorithms => {
             if has_other_key_length(missing) {

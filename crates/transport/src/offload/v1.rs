@@ -95,7 +95,9 @@ impl<P: Provider> OffloadManager<P> {
             let used = used.filter(|_| added.is_ok());
             v1.list.end_add(entry, direction, asked, used);
             match (used, added) {
-                (Some(used), Ok(_)) => drop(v1.entries.insert(sa, used)),
+                (Some(used), Ok(_)) => {
+                    v1.entries.insert(sa, used);
+                }
                 // It has the SA, and does not say where its packets are found: not to be relied on.
                 (None, Ok(handle)) => {
                     v1.list.end_delete(Doomed { sa, handle, udp: true, entry: None }, false);
