@@ -4,7 +4,7 @@
 //! it notes as its reason is what is shown.
 
 use ipsec::Crypto;
-use ndis::{CapabilityField, IpsecOffloadV2, NotCovered};
+use ndis::{CapabilityField, CapabilityValue, Direction, IpsecOffloadV2, IpsecService, NotCovered, Operation, SaMode, V1Member};
 use packet::Time;
 use sa_table::Handle;
 use serde::Serialize;
@@ -20,7 +20,12 @@ pub struct Explanation {
     pub profile: String,
     /// What card it is.
     pub title: String,
-    /// How many SA bundles the NIC holds; 0 without IPsecOV2.
+    /// The NDIS version of its miniport.
+    pub ndis_version: String,
+    /// Which of the two IPsec services it has; absent without either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipsec_service: Option<&'static str>,
+    /// How many SA bundles the NIC holds; 0 without IPsec, and where IPsecOV1 does not tell.
     pub capacity: u32,
     /// How sure that is; absent where the profile does not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,8 +101,10 @@ pub fn explain(sas: Vec<SaParameters>, profile: &Profile, crypto: Crypto) -> Res
     Ok(Explanation {
         profile: profile.name.clone(),
         title: profile.title.clone(),
-        capacity: profile.offload.ipsec_v2.sa_offload_capacity,
-        capacity_confidence: confidence(profile, "sa-offload-capacity").map(Confidence::name),
+        ndis_version: profile.version.to_string(),
+        ipsec_service: profile.service().map(IpsecService::name),
+        capacity: profile.capacity(),
+        capacity_confidence: confidence(profile, capacity_field(profile)).map(Confidence::name),
         offloaded: explained.iter().filter(|sa| sa.reason.code == "offloaded").count(),
         sas: explained,
         notes: profile.notes.clone(),
@@ -106,18 +113,20 @@ pub fn explain(sas: Vec<SaParameters>, profile: &Profile, crypto: Crypto) -> Res
 
 fn explain_sa(host: &Host, handle: Handle, profile: &Profile) -> Option<SaExplanation> {
     let status = host.transport().sa(handle)?;
-    let capabilities = &profile.offload.ipsec_v2;
-    let lacks = host.transport().lacks(handle, capabilities)?;
+    let lacks = match profile.service() {
+        Some(IpsecService::V1) => host.transport().lacks_v1(handle, &profile.offload.ipsec_v1)?,
+        _ => host.transport().lacks(handle, &profile.offload.ipsec_v2)?,
+    };
     let confidence = match status.offload {
         OffloadReason::NotCovered(missing) => confidence(profile, profile_field(missing.field)),
-        OffloadReason::Capacity => confidence(profile, "sa-offload-capacity"),
+        OffloadReason::Capacity => confidence(profile, capacity_field(profile)),
         _ => None,
     };
     Some(SaExplanation {
         name: status.name.to_string(),
         text: status.offload.to_string(),
         confidence: confidence.map(Confidence::name),
-        changes: changes(status.offload, &lacks, capabilities),
+        changes: changes(status.offload, &lacks, profile),
         reason: status.offload.into(),
     })
 }
@@ -138,22 +147,46 @@ const fn profile_field(field: CapabilityField) -> &'static str {
         CapabilityField::IcvLength => "icv-lengths",
         CapabilityField::AuthenticationAlgorithms => "authentication-algorithms",
         CapabilityField::TransportTunnelCombined => "transport-tunnel-combined",
+        CapabilityField::V1(member) => match member {
+            V1Member::Md5 => "ah-md5",
+            V1Member::Sha1 => "ah-sha1",
+            V1Member::Des => "esp-des",
+            V1Member::TripleDes => "esp-3des",
+            V1Member::NullEsp => "esp-null",
+            V1Member::Mode(Operation::Ah, SaMode::Transport) => "ah-transport",
+            V1Member::Mode(Operation::Ah, SaMode::Tunnel) => "ah-tunnel",
+            V1Member::Mode(Operation::Esp, SaMode::Transport) => "esp-transport",
+            V1Member::Mode(Operation::Esp, SaMode::Tunnel) => "esp-tunnel",
+            V1Member::Direction(Operation::Ah, Direction::Outbound) => "ah-send",
+            V1Member::Direction(Operation::Ah, Direction::Inbound) => "ah-receive",
+            V1Member::Direction(Operation::Esp, Direction::Outbound) => "esp-send",
+            V1Member::Direction(Operation::Esp, Direction::Inbound) => "esp-receive",
+            V1Member::UdpEsp => "udp-esp-flags",
+            // The structure has no member for it, which nobody can be unsure of.
+            V1Member::Operation(_) | V1Member::Algorithm(_) => "",
+        },
     }
 }
 
+/// The field of a profile that says how many SAs a card holds.
+fn capacity_field(profile: &Profile) -> &'static str {
+    if profile.service() == Some(IpsecService::V1) { "sa-capacity" } else { "sa-offload-capacity" }
+}
+
 fn confidence(profile: &Profile, field: &str) -> Option<Confidence> {
-    profile.provenance(&format!("ipsec-v2.{field}"))?.confidence
+    let section = if profile.service() == Some(IpsecService::V1) { "ipsec-v1" } else { "ipsec-v2" };
+    profile.provenance(&format!("{section}.{field}"))?.confidence
 }
 
 /// What would have to change for the NIC to take an SA: at the SA, or, where nothing at it would do, at the host.
-fn changes(reason: OffloadReason, lacks: &[NotCovered], capabilities: &IpsecOffloadV2) -> Vec<String> {
-    let of_lacks = || lacks.iter().map(|missing| change(missing, capabilities)).collect();
+fn changes(reason: OffloadReason, lacks: &[NotCovered], profile: &Profile) -> Vec<String> {
+    let of_lacks = || lacks.iter().map(|missing| change(missing, &profile.offload.ipsec_v2)).collect();
     match reason {
         OffloadReason::Offloaded | OffloadReason::Pending | OffloadReason::Resetting => Vec::new(),
-        OffloadReason::NotCovered(_) if !capabilities.is_supported() => vec!["a NIC with IPsecOV2".to_owned()],
+        OffloadReason::NotCovered(_) if profile.service().is_none() => vec!["a NIC with IPsecOV2".to_owned()],
         OffloadReason::NotCovered(_) => of_lacks(),
-        OffloadReason::SwitchedOff(missing) => vec![format!("the adapter's keywords (*IPsecOffloadV2): {}", missing.field)],
-        OffloadReason::Capacity => vec![format!("at most {} SAs on this NIC", capabilities.sa_offload_capacity)],
+        OffloadReason::SwitchedOff(missing) => vec![format!("the adapter's keywords ({}): {}", keyword(profile), missing.field)],
+        OffloadReason::Capacity => vec![format!("at most {} SAs on this NIC", profile.capacity())],
         OffloadReason::Forbidden => vec!["offload = \"prefer\" in the SA file".to_owned()],
         OffloadReason::TaskOffloadDisabled => vec!["DisableTaskOffload 0".to_owned()],
         OffloadReason::IpsecOffloadDisabled => vec!["EnabledOffload 1".to_owned()],
@@ -161,23 +194,30 @@ fn changes(reason: OffloadReason, lacks: &[NotCovered], capabilities: &IpsecOffl
     }
 }
 
+fn keyword(profile: &Profile) -> &'static str {
+    if profile.service() == Some(IpsecService::V1) { "*IPsecOffloadV1IPv4" } else { "*IPsecOffloadV2" }
+}
+
 fn change(missing: &NotCovered, capabilities: &IpsecOffloadV2) -> String {
     let one_of = |what: &str| format!("{what}: one of {}", missing.supported);
     match missing.field {
         CapabilityField::Encapsulation => "a NIC with IPsecOV2".to_owned(),
         CapabilityField::Ipv6Supported => "addresses of IPv4".to_owned(),
-        CapabilityField::Esp => "AH in place of ESP".to_owned(),
-        CapabilityField::Ah => "ESP in place of AH".to_owned(),
+        CapabilityField::Esp | CapabilityField::V1(V1Member::Operation(Operation::Esp)) => "AH in place of ESP".to_owned(),
+        CapabilityField::Ah | CapabilityField::V1(V1Member::Operation(Operation::Ah)) => "ESP in place of AH".to_owned(),
         CapabilityField::AhEspCombined => "AH or ESP, not both".to_owned(),
-        CapabilityField::Transport => "tunnel mode".to_owned(),
-        CapabilityField::Tunnel => "transport mode".to_owned(),
+        CapabilityField::Transport | CapabilityField::V1(V1Member::Mode(_, SaMode::Transport)) => "tunnel mode".to_owned(),
+        CapabilityField::Tunnel | CapabilityField::V1(V1Member::Mode(_, SaMode::Tunnel)) => "transport mode".to_owned(),
         CapabilityField::TransportTunnelCombined => "no tunnel around it".to_owned(),
-        CapabilityField::UdpEsp if capabilities.udp_esp.is_empty() => "no UDP encapsulation".to_owned(),
-        CapabilityField::UdpEsp => one_of("UDP encapsulation"),
+        CapabilityField::V1(V1Member::Direction(..)) => "a NIC that does both directions".to_owned(),
+        CapabilityField::UdpEsp if !capabilities.udp_esp.is_empty() => one_of("UDP encapsulation"),
+        CapabilityField::UdpEsp | CapabilityField::V1(V1Member::UdpEsp) => "no UDP encapsulation".to_owned(),
         CapabilityField::ExtendedSequenceNumbers => "extended-sequence-numbers = false".to_owned(),
-        CapabilityField::EncryptionAlgorithms => one_of("encryption"),
         CapabilityField::IcvLength => one_of("icv-length"),
         CapabilityField::AuthenticationAlgorithms if capabilities.authentication_algorithms.is_empty() => "a combined mode, no authentication".to_owned(),
-        CapabilityField::AuthenticationAlgorithms => one_of("authentication"),
+        CapabilityField::EncryptionAlgorithms | CapabilityField::AuthenticationAlgorithms | CapabilityField::V1(_) => match missing.asked {
+            CapabilityValue::Encryption(_) => one_of("encryption"),
+            _ => one_of("authentication"),
+        },
     }
 }

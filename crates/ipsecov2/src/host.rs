@@ -88,6 +88,7 @@ impl HostConfig {
     #[must_use]
     pub fn with_nic_capacity(mut self, bundles: u32) -> Self {
         self.hardware.ipsec_v2.sa_offload_capacity = bundles;
+        self.hardware.ipsec_v1.ext_sa_capacity = bundles;
         self
     }
 }

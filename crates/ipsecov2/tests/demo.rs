@@ -179,6 +179,33 @@ fn the_sas_can_be_those_of_a_file() {
     demo(&["--sa", folder.path().join("none.toml").to_str().unwrap()]).fails(1, "none of the 4 SAs carries a packet of the traffic (1202 that no SA is about");
 }
 
+/// OV1-1, OV1-4: with cards the run passes; those of version 1 use that, with its keyword and its member of the parameters.
+#[test]
+fn the_nics_can_be_cards() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sa.toml");
+    std::fs::copy(testdata("modes.toml"), &file).unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let file = file.to_str().unwrap();
+    for (card, service) in [("3com-3cr990", "IPsecOV1"), ("intel-82599", "IPsecOV2"), ("chelsio-t6", "IPsecOV2")] {
+        let report = json(&["--profile", card, "--sa", file]);
+        assert_eq!(report["passed"], true, "{card}: {}", report["checks"]);
+        assert_eq!(report["hosts"]["a"]["ipsec_service"], service, "{card}");
+        let events: Vec<_> = report["phases"].as_array().unwrap().iter().map(|phase| phase["event"].as_str().unwrap()).collect();
+        let keyword = if service == "IPsecOV1" { "*IPsecOffloadV1IPv4 = 0, adapter restarted" } else { "*IPsecOffloadV2 = 0, adapter restarted" };
+        assert_eq!(events[3], keyword, "{card}");
+        let of = |name: &str| report["connections"].as_array().unwrap().iter().find(|connection| connection["name"] == name).unwrap()["offload"].clone();
+        if service == "IPsecOV1" {
+            assert_eq!(of("rest-in"), serde_json::json!(["offloaded", "offloaded"]));
+            assert_ne!(of("rest-out")[0], "offloaded");
+            let did = |host: &str, way: &str| number(&report["hosts"][host]["totals"][way]["offloaded"]["packets"]);
+            assert!(did("b", "sent") > 0 && did("a", "received") > 0 && did("a", "sent") == 0, "{}", report["hosts"]["a"]["totals"]);
+        }
+    }
+    demo(&["--profile", "no-card"]).fails(2, "no-card: neither a file nor a profile");
+}
+
 #[test]
 fn runs_have_their_own_secrets() {
     let spis = || -> HashSet<String> {

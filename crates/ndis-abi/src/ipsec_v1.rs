@@ -108,9 +108,9 @@ layout! {
         DestMask: IPMask = 12,
         /// IP protocol.
         Protocol: ULONG = 16,
-        /// Source port, bytes as in the packet.
+        /// Source port.
         SrcPort: USHORT = 20,
-        /// Destination port, bytes as in the packet.
+        /// Destination port.
         DestPort: USHORT = 22,
         /// Source end point of the tunnel, zero in transport mode.
         SrcTunnelAddr: IPAddr = 24,
@@ -150,7 +150,7 @@ layout! {
     pub struct OFFLOAD_IPSEC_UDPESP_ENCAPTYPE_ENTRY = 8 align 4 {
         /// Kind of encapsulation.
         UdpEncapType: UDP_ENCAP_TYPE = 0,
-        /// Destination port, bytes as in the packet.
+        /// Destination port.
         DstEncapPort: USHORT = 4,
     }
 }
@@ -171,9 +171,9 @@ layout! {
         DstMask: IPMask = 12,
         /// IP protocol.
         Protocol: ULONG = 16,
-        /// Source port, bytes as in the packet.
+        /// Source port.
         SrcPort: USHORT = 20,
-        /// Destination port, bytes as in the packet.
+        /// Destination port.
         DstPort: USHORT = 22,
         /// Source end point of the tunnel, zero in transport mode.
         SrcTunnelAddr: IPAddr = 24,

@@ -7,6 +7,7 @@
 use core::fmt;
 use core::ops::ControlFlow;
 
+use crate::capability_v1::V1Member;
 use crate::keyword::{IpsecSetting, Switch, TxRx};
 use crate::offload::{
     AuthenticationAlgorithms, ChecksumOffload, ChecksumSet, Encapsulation, EncryptionAlgorithms, IcvLengths, IpsecOffloadV1, IpsecOffloadV2, Ipv4Ah, Ipv4Esp,
@@ -57,6 +58,8 @@ pub enum CapabilityField {
     Tunnel,
     /// A transport bundle and the tunnel bundle around it in one packet. No bundle shows that it needs this: whoever nests them asks.
     TransportTunnelCombined,
+    /// A member that only `NDIS_IPSEC_OFFLOAD_V1` has.
+    V1(V1Member),
 }
 
 impl CapabilityField {
@@ -76,7 +79,7 @@ impl CapabilityField {
         Self::AuthenticationAlgorithms,
     ];
 
-    /// Microsoft's name of the member of `NDIS_IPSEC_OFFLOAD_V2`; `IcvLength`, an extension, is no member of it.
+    /// Microsoft's name of the member of `NDIS_IPSEC_OFFLOAD_V2`, or of `NDIS_IPSEC_OFFLOAD_V1`; `IcvLength`, an extension, is no member of either.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Encapsulation => "Encapsulation",
@@ -92,6 +95,7 @@ impl CapabilityField {
             Self::Transport => "Transport",
             Self::Tunnel => "Tunnel",
             Self::TransportTunnelCombined => "TransportTunnelCombined",
+            Self::V1(member) => member.name(),
         }
     }
 }
@@ -180,7 +184,7 @@ meet_bits!(Encapsulation, UdpEspTypes, AuthenticationAlgorithms, EncryptionAlgor
 
 /// Members of which more is more; a number is an amount. `u32` masks and numbers of which less is more are named apart.
 macro_rules! meet_members {
-    ($name:ident { $($member:ident),* $(; least $least:ident)? $(; greatest $greatest:ident)? $(; mask $mask:ident)? $(; union $union:ident)? }) => {
+    ($name:ident { $($member:ident),* $(; least $least:ident)? $(; greatest $greatest:ident)? $(; mask $mask:ident)? $(; told $told:ident)? $(; union $union:ident)? }) => {
         impl $name {
             fn meet(&self, other: &Self) -> Self {
                 Self {
@@ -188,6 +192,8 @@ macro_rules! meet_members {
                     $($least: self.$least.min(other.$least),)?
                     $($greatest: self.$greatest.max(other.$greatest),)?
                     $($mask: self.$mask & other.$mask,)?
+                    // 0 is no number.
+                    $($told: if self.$told == 0 || other.$told == 0 { self.$told.max(other.$told) } else { self.$told.min(other.$told) },)?
                     $($union: self.$union | other.$union,)?
                 }
                 .normalized()
@@ -204,7 +210,7 @@ meet_members!(IpsecOffloadV2 {
 });
 meet_members!(Ipv4Ah { md5, sha_1, transport, tunnel, send, receive });
 meet_members!(Ipv4Esp { des, triple_des, null_esp, transport, tunnel, send, receive });
-meet_members!(IpsecOffloadV1 { encapsulation, ah_esp_combined, transport_tunnel_combined, ipv4_options, ipv4_ah, ipv4_esp; mask flags });
+meet_members!(IpsecOffloadV1 { encapsulation, ah_esp_combined, transport_tunnel_combined, ipv4_options, ipv4_ah, ipv4_esp; mask flags; told ext_sa_capacity });
 meet_members!(ChecksumSet { encapsulation, ip_options_supported, tcp_options_supported, tcp_checksum, udp_checksum, ip_checksum });
 meet_members!(ChecksumOffload { ipv4_transmit, ipv4_receive, ipv6_transmit, ipv6_receive });
 meet_members!(LargeSendSet { encapsulation, tcp_options, ip_options, ext_udp; least max_offload_size; greatest min_segment_count });
@@ -216,7 +222,8 @@ impl Ipv4Ah {
         if self.is_supported() { self } else { Self::default() }
     }
 
-    fn is_supported(self) -> bool {
+    /// Whether AH is offered at all.
+    pub const fn is_supported(self) -> bool {
         self.md5 || self.sha_1
     }
 }
@@ -226,7 +233,8 @@ impl Ipv4Esp {
         if self.is_supported() { self } else { Self::default() }
     }
 
-    fn is_supported(self) -> bool {
+    /// Whether ESP is offered at all.
+    pub const fn is_supported(self) -> bool {
         self.des || self.triple_des || self.null_esp
     }
 }

@@ -127,6 +127,7 @@
 #![forbid(unsafe_code)]
 
 mod capability;
+mod capability_v1;
 mod driver;
 mod indication;
 mod keyword;
@@ -148,6 +149,7 @@ mod validate;
 mod version;
 
 pub use capability::*;
+pub use capability_v1::*;
 pub use driver::*;
 pub use indication::*;
 pub use keyword::*;

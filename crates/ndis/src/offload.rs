@@ -290,6 +290,9 @@ pub struct IpsecOffloadV1 {
     pub ipv4_ah: Ipv4Ah,
     /// ESP.
     pub ipv4_esp: Ipv4Esp,
+    /// Extension: how many SA bundles the NIC holds; 0 = it does not tell. The ABI has no member for it: the transport asks until it hears
+    /// [`Status::RESOURCES`](crate::Status::RESOURCES).
+    pub ext_sa_capacity: u32,
 }
 
 /// Checksum work on one family of packets in one direction.

@@ -4,6 +4,7 @@ use crate::offload::{Encapsulation, Offload};
 use crate::parameters::OffloadParameters;
 use crate::sa::{OffloadHandle, Operation, SaBundle};
 use crate::status::Status;
+use crate::v1::V1Request;
 use packet::Spi;
 
 /// Names a request to the [`crate::stack`] and the driver that pended it; unique per stack.
@@ -113,6 +114,8 @@ pub enum Oid {
     SetEncapsulation(OffloadEncapsulation),
     /// Query `OID_OFFLOAD_ENCAPSULATION`; answered by NDIS, only valid after a set (OV2-CAP-9).
     Encapsulation(Option<OffloadEncapsulation>),
+    /// Set: a request of IPsecOV1 (OV1-2), up to NDIS 6.20 where the adapter has no IPsecOV2 (OV2-CAP-0).
+    IpsecV1(V1Request),
     /// Any other OID, or a known one with the wrong verb: not supported here.
     Other {
         /// The number.

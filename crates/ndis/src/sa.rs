@@ -7,6 +7,8 @@ use core::num::NonZeroU64;
 use packet::Spi;
 use secret::SecretBytes;
 
+use crate::v1::V1Scope;
+
 /// Names an offloaded SA bundle: opaque, never reused while live (OV2-SA-5). The miniport makes it; the same value stands in OOB, UPDATE_SA and DELETE_SA.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -148,6 +150,25 @@ pub struct AhAssociation {
     pub authentication: Keyed<AuthenticationAlgorithm>,
 }
 
+impl<A: Copy> Keyed<A> {
+    fn duplicate(&self) -> Self {
+        Self { key: self.key.duplicate(), ..*self }
+    }
+}
+
+impl EspAssociation {
+    fn duplicate(&self) -> Self {
+        let authentication = self.authentication.as_ref().map(Keyed::duplicate);
+        Self { encryption: self.encryption.duplicate(), authentication, ..*self }
+    }
+}
+
+impl AhAssociation {
+    fn duplicate(&self) -> Self {
+        Self { authentication: self.authentication.duplicate(), ..*self }
+    }
+}
+
 /// The one or two security associations of a bundle; two are always ESP first, then AH on top (OV2-SA-2).
 #[derive(Debug)]
 pub enum Associations {
@@ -170,6 +191,16 @@ impl Associations {
         match self {
             Self::Esp(esp) | Self::AhOverEsp { esp, .. } => Some(esp),
             Self::Ah(_) => None,
+        }
+    }
+
+    /// The same a second time, with copies of the keys.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        match self {
+            Self::Esp(esp) => Self::Esp(esp.duplicate()),
+            Self::Ah(ah) => Self::Ah(ah.duplicate()),
+            Self::AhOverEsp { esp, ah } => Self::AhOverEsp { esp: esp.duplicate(), ah: ah.duplicate() },
         }
     }
 
@@ -220,6 +251,8 @@ pub struct SaExtension {
     pub allow_unauthenticated: bool,
     /// Inbound with UDP encapsulation: the local UDP port, if it is not the adapter's (OV2-RECV-7).
     pub udp_esp_port: Option<u16>,
+    /// The bundle is that of a request of IPsecOV1: which packets it is for. A miniport sets it for its engine; no request of IPsecOV2 has it.
+    pub v1_scope: Option<V1Scope>,
 }
 
 /// An SA bundle: what one entry of ADD_SA or one ADD_SA_EX asks the NIC to hold (OV2-SA-2).

@@ -3,6 +3,8 @@
 //! What it sees becomes a [`TraceEvent`] with owned, structured content, and a readable line by its `Display`. Of a key only the length is taken, so there
 //! is nothing in an event that could show one.
 
+mod v1;
+
 use core::fmt;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,8 +19,10 @@ use crate::offload::{Encapsulation, Offload};
 use crate::oid::{AddSaEntry, DirectOid, DirectOidRequest, OffloadEncapsulation, Oid, OidRequest, RequestId, SetEncapsulation, UpdateSa};
 use crate::oob::OutOfBand;
 use crate::parameters::OffloadParameters;
-use crate::sa::{AuthenticationAlgorithm, Direction, EncryptionAlgorithm, Endpoints, Keyed, OffloadHandle, SaBundle, SaExtension, UdpEspType};
+use crate::sa::{Associations, AuthenticationAlgorithm, Direction, EncryptionAlgorithm, Endpoints, Keyed, OffloadHandle, SaBundle, SaExtension, UdpEspType};
 use crate::status::Status;
+
+pub use self::v1::{TracedV1, TracedV1Sa};
 
 /// How many packets a [`Tracer`] shows, counted apart for sends, completed sends and receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -305,6 +309,8 @@ pub enum TracedOid {
     SetEncapsulation(OffloadEncapsulation),
     /// Query of the offload encapsulation.
     Encapsulation(Option<OffloadEncapsulation>),
+    /// A request of IPsecOV1.
+    IpsecV1(TracedV1),
     /// Any other.
     Other {
         /// The number.
@@ -322,6 +328,7 @@ impl TracedOid {
             Oid::SetParameters(parameters) => Self::SetParameters(Box::new(*parameters)),
             Oid::SetEncapsulation(encapsulation) => Self::SetEncapsulation(*encapsulation),
             Oid::Encapsulation(answer) => Self::Encapsulation(*answer),
+            Oid::IpsecV1(request) => Self::IpsecV1(TracedV1::of(request)),
             &Oid::Other { oid, set } => Self::Other { oid, set },
         }
     }
@@ -390,26 +397,8 @@ pub struct TracedBundle {
 
 impl TracedBundle {
     fn of(bundle: &SaBundle) -> Self {
-        Self {
-            direction: bundle.direction,
-            endpoints: bundle.endpoints,
-            udp_esp: bundle.udp_esp,
-            esp: bundle.associations.esp().map(|esp| TracedAssociation {
-                spi: esp.spi,
-                extended_sequence_numbers: esp.extended_sequence_numbers,
-                sequence_number_high: esp.sequence_number_high,
-                encryption: Some(TracedKey::of(&esp.encryption)),
-                authentication: esp.authentication.as_ref().map(TracedKey::of),
-            }),
-            ah: bundle.associations.ah().map(|ah| TracedAssociation {
-                spi: ah.spi,
-                extended_sequence_numbers: ah.extended_sequence_numbers,
-                sequence_number_high: ah.sequence_number_high,
-                encryption: None,
-                authentication: Some(TracedKey::of(&ah.authentication)),
-            }),
-            extension: bundle.extension,
-        }
+        let (esp, ah) = TracedAssociation::of(&bundle.associations);
+        Self { direction: bundle.direction, endpoints: bundle.endpoints, udp_esp: bundle.udp_esp, esp, ah, extension: bundle.extension }
     }
 }
 
@@ -580,6 +569,7 @@ impl fmt::Display for TracedOid {
             Self::SetEncapsulation(set) => write!(f, "set OFFLOAD_ENCAPSULATION {}", Families(set)),
             Self::Encapsulation(None) => f.write_str("query OFFLOAD_ENCAPSULATION"),
             Self::Encapsulation(Some(set)) => write!(f, "query OFFLOAD_ENCAPSULATION = {}", Families(set)),
+            Self::IpsecV1(request) => write!(f, "set {request}"),
             Self::Other { oid, set } => write!(f, "{} {oid:#010x}", if *set { "set" } else { "query" }),
         }
     }
@@ -640,6 +630,27 @@ impl fmt::Display for TracedBundle {
             }
         }
         Ok(())
+    }
+}
+
+impl TracedAssociation {
+    /// ESP and AH.
+    fn of(associations: &Associations) -> (Option<Self>, Option<Self>) {
+        let esp = associations.esp().map(|esp| Self {
+            spi: esp.spi,
+            extended_sequence_numbers: esp.extended_sequence_numbers,
+            sequence_number_high: esp.sequence_number_high,
+            encryption: Some(TracedKey::of(&esp.encryption)),
+            authentication: esp.authentication.as_ref().map(TracedKey::of),
+        });
+        let ah = associations.ah().map(|ah| Self {
+            spi: ah.spi,
+            extended_sequence_numbers: ah.extended_sequence_numbers,
+            sequence_number_high: ah.sequence_number_high,
+            encryption: None,
+            authentication: Some(TracedKey::of(&ah.authentication)),
+        });
+        (esp, ah)
     }
 }
 

@@ -1,5 +1,8 @@
 //! The state behind a miniport's requests: configuration, bundles, requests under way. Everything here happens under the miniport's mutex.
 
+mod parser;
+mod v1;
+
 use core::sync::atomic::{AtomicU32, Ordering};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +19,8 @@ use crate::counters::LaneCounters;
 use crate::driver::{DeletePolicy, NicEvent, NicParameters};
 use crate::engine::{Activation, Engine, EngineConfig, EngineEvent, Progress, Token};
 use crate::ledger::{Ledger, Record};
+
+use self::parser::Parser;
 
 /// What the queues look at once a batch.
 #[derive(Debug, Default)]
@@ -82,6 +87,10 @@ pub(crate) struct Control {
     requests: HashMap<RequestId, Pending>,
     operations: HashMap<Token, Operation>,
     next_token: u64,
+    /// Of IPsecOV1.
+    parser: Parser,
+    /// An addition by IPsecOV1 that is waited for, and how it ended.
+    awaited: Option<(Token, Option<Result<OffloadHandle, Status>>)>,
     /// Waiting for `poll_control`.
     ready: Upcalls,
     events: Vec<EngineEvent>,
@@ -104,6 +113,8 @@ impl Control {
             requests: HashMap::new(),
             operations: HashMap::new(),
             next_token: 0,
+            parser: Parser::default(),
+            awaited: None,
             ready: Upcalls::default(),
             events: Vec::new(),
         }
@@ -125,23 +136,23 @@ impl Control {
     pub(crate) fn configure(&mut self, engine: &impl Engine) {
         self.current = active(&self.configured, self.ipv4, self.ipv6);
         let config = EngineConfig {
-            current: self.current,
+            current: self.for_engine(),
             ipv4: self.ipv4,
             ipv6: self.ipv6,
             medium: self.parameters.medium,
-            udp_esp_port: self.parameters.udp_esp_port,
+            // Of IPsecOV1 only the parser's entries say which ports are looked into.
+            udp_esp_port: if self.serves_v1() { 0 } else { self.parameters.udp_esp_port },
             reserved_spis: self.parameters.reserved_spis,
             allow_unauthenticated: self.parameters.allow_unauthenticated,
             end_of_life_requests: self.parameters.delete_policy != DeletePolicy::Never,
         };
         engine.configure(&config);
-        let v1 = self.current.ipsec_v1.is_supported();
         let any = |of: fn(&EngineConfig, IpVersion) -> bool| of(&config, IpVersion::V4) || of(&config, IpVersion::V6);
         self.work = 0;
-        if v1 || any(EngineConfig::ipsec_sends) {
+        if any(EngineConfig::ipsec_sends) {
             self.work |= Gate::SEND;
         }
-        if v1 && self.ipv4.receives() || any(EngineConfig::ipsec_receives) {
+        if any(EngineConfig::ipsec_receives) {
             self.work |= Gate::RECEIVE;
         }
         self.set_gate();
@@ -197,7 +208,7 @@ impl Control {
             return Outcome::Done(Status::NOT_ACCEPTED, request);
         }
         let version = self.parameters.version;
-        if !version.has_ipsec_v2() {
+        if !version.has_ipsec_v2() || self.serves_v1() {
             return Outcome::Done(Status::NOT_SUPPORTED, request);
         }
         let id = request.id;
@@ -240,7 +251,7 @@ impl Control {
             return Progress::Done(Err(invalid.into()));
         }
         // No transport has a larger window; numbers inferred with one would be those of long ago.
-        if bundle.extension.replay_window.is_some_and(|window| window > ReplayWindow::MAX_SIZE) {
+        if bundle.extension.replay_window.is_some_and(|window| window > ReplayWindow::MAX_SIZE) || bundle.extension.v1_scope.is_some() {
             return Progress::Done(Err(Status::INVALID_DATA));
         }
         if self.current.ipsec_v2.covers(bundle, None).is_err() {
@@ -274,7 +285,7 @@ impl Control {
             self.ledger.release(&record);
             return Err(Status::FAILURE);
         }
-        if self.parameters.delete_policy == DeletePolicy::WhenFull && self.ledger.occupied() >= self.current.ipsec_v2.sa_offload_capacity as usize {
+        if self.parameters.delete_policy == DeletePolicy::WhenFull && self.ledger.occupied() >= self.capacity() as usize {
             self.ask_one_to_go(engine);
         }
         Ok(handle)
@@ -416,6 +427,7 @@ impl Control {
         self.parameters.tell(&NicEvent::Reset);
         up.indications.push(StatusIndication::ResetStart);
         self.empty_ledger();
+        self.clear_parser(engine);
         if !self.parameters.version.uses_add_sa_ex() {
             // From NDIS 6.30 on they end before the reset does, each in its own way; before that the reset ends them.
             self.abort_all(engine);
@@ -452,6 +464,7 @@ impl Control {
         self.state = State::Halted;
         self.set_gate();
         self.empty_ledger();
+        self.clear_parser(engine);
         self.abort_all(engine);
         let token = self.token();
         // Nobody polls any more: what is pending ends in the engine by itself.
@@ -503,7 +516,10 @@ impl Control {
 
     fn event(&mut self, engine: &impl Engine, event: EngineEvent) {
         match event {
-            EngineEvent::Added { token, result } => self.add_ended(engine, token, result),
+            EngineEvent::Added { token, result } => match &mut self.awaited {
+                Some((awaited, ended)) if *awaited == token => *ended = Some(result),
+                _ => self.add_ended(engine, token, result),
+            },
             EngineEvent::Updated { token, status } => {
                 if let Some(Operation::Update { request }) = self.operations.remove(&token) {
                     self.note_updated(status);
@@ -603,12 +619,14 @@ fn active(configured: &Offload, ipv4: Activation, ipv6: Activation) -> Offload {
         current.checksum.ipv4_receive = ChecksumSet::default();
         current.lso_v1 = LargeSendSet::default();
         current.lso_v2.ipv4 = LargeSendSet::default();
-        current.ipsec_v1 = IpsecOffloadV1::default();
     }
     if !ipv6.sends() {
         current.checksum.ipv6_transmit = ChecksumSet::default();
         current.checksum.ipv6_receive = ChecksumSet::default();
         current.lso_v2.ipv6 = LargeSendSet::default();
+    }
+    if !ipv4.sends_under(configured.ipsec_v1.encapsulation) {
+        current.ipsec_v1 = IpsecOffloadV1::default();
     }
     let [ipv4, ipv6] = [ipv4, ipv6].map(|activation| activation.sends_under(configured.ipsec_v2.encapsulation));
     current.ipsec_v2.ipv6_supported &= ipv6;

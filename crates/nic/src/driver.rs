@@ -3,7 +3,7 @@
 use core::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ndis::{AdapterAttributes, AdapterKeywords, Miniport, MiniportDriver, NdisVersion, Offload, OffloadHandle, Status};
+use ndis::{AdapterAttributes, AdapterKeywords, IpsecOffloadV1, IpsecService, Miniport, MiniportDriver, NdisVersion, Offload, OffloadHandle, Status};
 use packet::Medium;
 
 use crate::counters::{AdapterCounters, NicCounters};
@@ -109,9 +109,13 @@ impl NicParameters {
         }
     }
 
-    /// The engine's capabilities as far as the NDIS version has a place for them (OV2-CAP-0).
+    /// The engine's capabilities as far as the NDIS version has a place for them, and of the two IPsec services the one that the adapter has (OV2-CAP-0).
     pub(crate) fn hardware(&self, engine: &impl Engine) -> Offload {
-        engine.hardware_capabilities().for_version(self.version)
+        let hardware = engine.hardware_capabilities().for_version(self.version);
+        match hardware.ipsec_service(self.version) {
+            Some(IpsecService::V2) => Offload { ipsec_v1: IpsecOffloadV1::default(), ..hardware },
+            _ => hardware,
+        }
     }
 }
 

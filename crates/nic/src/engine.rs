@@ -163,7 +163,8 @@ pub trait Engine: Send + Sync + 'static {
     /// unprocessed (OV2-CAP-14). Called once before anything else.
     fn configure(&self, config: &EngineConfig);
 
-    /// Loads a bundle. It is valid, the current configuration covers it, there is room for it by the reported capacity, and no other inbound bundle
+    /// Loads a bundle. One that comes from IPsecOV1 has its [scope](ndis::SaExtension::v1_scope): which packets it is for, and that there is no out-of-band data
+    /// beside its handle (OV1-3). It is valid, the current configuration covers it, there is room for it by the reported capacity, and no other inbound bundle
     /// has its SPI, destination and operation. The keys are the caller's: an engine copies what it needs, and erases its copy with the bundle.
     ///
     /// The result is the handle, or [`Status::RESOURCES`], [`Status::NOT_SUPPORTED`] or [`Status::INVALID_DATA`].
@@ -188,6 +189,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Asks for [`sa_delete_request`](ndis::IpsecReceive::sa_delete_request) on the next packet that is received under an inbound bundle
     /// (OV2-SA-8). An engine that cannot do that ignores it.
     fn request_delete(&self, _handle: OffloadHandle) {}
+
+    /// No bundle of IPsecOV1 is in UDP to that port any more, and none will be until one is added with it
+    /// ([`SaExtension::udp_esp_port`](ndis::SaExtension::udp_esp_port)): received packets need not be looked into (OV1-2a).
+    fn release_udp_esp_port(&self, _port: u16) {}
 
     /// Opens a queue pair for a lane. Any number may be open.
     fn queue(&self) -> Box<dyn EngineQueue>;

@@ -43,6 +43,11 @@ impl<E: Engine> NicMiniport<E> {
         self.lock().sas()
     }
 
+    /// How many entries the UDP-ESP parser of IPsecOV1 has (OV1-2a).
+    pub fn parser_entries(&self) -> usize {
+        self.lock().parser_entries()
+    }
+
     /// A panic under the mutex (in an engine) leaves bookkeeping that is still consistent: the miniport goes on.
     fn lock(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
@@ -55,9 +60,10 @@ impl<E: Engine> Miniport for NicMiniport<E> {
     }
 
     fn oid_request(&self, request: &mut OidRequest, up: &mut Upcalls) -> Status {
-        match &request.body {
+        match &mut request.body {
             Oid::SetParameters(parameters) => self.lock().set_parameters(&*self.engine, parameters, up),
             Oid::SetEncapsulation(encapsulation) => self.lock().set_encapsulation(&*self.engine, encapsulation, up),
+            Oid::IpsecV1(request) => self.lock().v1_request(&*self.engine, request),
             // NDIS answers these queries by itself (OV2-CAP-7).
             Oid::CurrentConfig(_) | Oid::HardwareCapabilities(_) | Oid::Encapsulation(_) | Oid::Other { .. } => Status::NOT_SUPPORTED,
         }

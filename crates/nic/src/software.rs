@@ -3,6 +3,7 @@
 //! It does what it reports and no more (OV2-CAP-12), and that is all of IPsecOV2: ESP, AH and AH over ESP with every algorithm and its
 //! vendor extensions, transport and tunnel mode and transport over tunnel, all four types of UDP encapsulation, IPv4 with options and IPv6 with extension
 //! headers, 32-bit and extended sequence numbers; large sends of versions 1 and 2, and as extensions of UDP and through tunnels, protected and in clear.
+//! And all of IPsecOV1, for adapters that have it.
 //!
 //! Per packet there is no lock, no allocation and no system call. A batch is worked through in stages (check and look up, cryptography, verdicts), 64
 //! packets to a call of the cryptographic provider, inside one guard of the SA table, so that a deletion completes when no batch can still use the SA.
@@ -24,6 +25,7 @@ mod sa;
 mod send;
 mod stages;
 mod transforms;
+mod v1;
 mod verify;
 mod word;
 
@@ -110,8 +112,15 @@ impl<P: Provider> SoftwareEngine<P> {
     /// # Errors
     /// [`CapacityError`] for a capacity beyond [`sa_table::MAX_CAPACITY`], or IPsec with none.
     pub fn with_hardware(provider: P, hardware: &Offload) -> Result<Self, CapacityError> {
-        let asked = hardware.ipsec_v2.sa_offload_capacity;
-        let capacity = if hardware.ipsec_v2.is_supported() { asked } else { asked.max(1) };
+        let (asked, v1) = (hardware.ipsec_v2.sa_offload_capacity, hardware.ipsec_v1);
+        let capacity = match (hardware.ipsec_v2.is_supported(), v1.is_supported()) {
+            (true, true) => asked.max(v1.ext_sa_capacity),
+            (true, false) => asked,
+            // IPsecOV1 itself has no number to tell.
+            (false, true) if v1.ext_sa_capacity == 0 => DEFAULT_CAPACITY,
+            (false, true) => v1.ext_sa_capacity,
+            (false, false) => asked.max(1),
+        };
         let table = SaTable::new(capacity as usize, random_seed())?;
         let shared = Shared {
             provider,
@@ -175,7 +184,7 @@ pub fn software_capabilities(capacity: u32) -> Offload {
     // The ABI has no members for options in version 2 over IPv4, and version 1 knows TCP only.
     let ipv4 = LargeSendSet { tcp_options: false, ip_options: false, ..large_send };
     let lso_v1 = LargeSendSet { ext_udp: false, ..large_send };
-    Offload { ipsec_v2, lso_v1, lso_v2: LargeSendV2 { ipv4, ipv6: large_send }, ..Offload::default() }
+    Offload { ipsec_v1: v1::capabilities(capacity), ipsec_v2, lso_v1, lso_v2: LargeSendV2 { ipv4, ipv6: large_send }, ..Offload::default() }
 }
 
 /// A seed that nobody outside knows: the standard library's hash keys come from the system's random generator.
@@ -295,6 +304,10 @@ impl<P: Provider> Engine for SoftwareEngine<P> {
             // A bundle that has gone meanwhile needs no asking.
             let _ = self.shared.table.with(handle, Sa::ask_delete);
         }
+    }
+
+    fn release_udp_esp_port(&self, port: u16) {
+        self.shared.ports.remove(port);
     }
 
     fn queue(&self) -> Box<dyn EngineQueue> {

@@ -1,4 +1,4 @@
-//! Replays the fuzz target's seeds and what once crashed it (CONTRIBUTING.md, "Fuzzing").
+//! Replays the fuzz targets' seeds and what once crashed them (CONTRIBUTING.md, "Fuzzing").
 
 use std::fs;
 use std::path::Path;
@@ -7,18 +7,25 @@ use std::path::Path;
 mod large_send;
 #[path = "../../../fuzz/checks/nbl.rs"]
 mod nbl;
+#[path = "../../../fuzz/checks/oid_v1.rs"]
+mod oid_v1;
 
 #[test]
 fn nbl() {
-    replay("nbl", nbl::check);
+    replay("nbl", nbl::check, 10);
 }
 
 #[test]
 fn large_send() {
-    replay("large_send", large_send::check);
+    replay("large_send", large_send::check, 10);
 }
 
-fn replay(target: &str, check: fn(&[u8])) {
+#[test]
+fn oid_v1() {
+    replay("oid_v1", oid_v1::check, 8);
+}
+
+fn replay(target: &str, check: impl Fn(&[u8]), least: usize) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut replayed = 0;
     for directory in ["fuzz/seeds", "testdata/crashes"] {
@@ -31,5 +38,5 @@ fn replay(target: &str, check: fn(&[u8])) {
             replayed += 1;
         }
     }
-    assert!(replayed >= 10, "{replayed} files");
+    assert!(replayed >= least, "{replayed} files");
 }

@@ -61,6 +61,7 @@ pub(crate) fn bundle(parameters: &SaParameters, udp_esp: Option<UdpEspType>, hig
             replay_window: Some(parameters.replay_window),
             allow_unauthenticated: parameters.allow_unauthenticated,
             udp_esp_port: local_port.filter(|&port| port != UDP_ESP_PORT),
+            v1_scope: None,
         },
     }
 }

@@ -137,6 +137,7 @@ mod swift_in;
 mod swift_out;
 mod traffic_flow;
 mod transport;
+mod v1;
 mod verdict;
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The offload manager: which SAs the NIC has, asks it for more, takes them back, and knows the one reason why an SA is not there (OV2-TRANS-2).
 
 mod offer;
+mod v1;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -19,6 +20,9 @@ use crate::packet_reason::PacketReason;
 use crate::parameters::Mode;
 use crate::reason::OffloadReason;
 use crate::sa::Sa;
+
+use self::v1::V1Side;
+pub(crate) use self::v1::lacks_v1;
 
 /// What the NIC has of an SA.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,15 +91,21 @@ pub(crate) struct PacketCapabilities {
     large_sends: AtomicBool,
     large_tunnels: AtomicBool,
     limits: LargeSendLimits,
+    /// IPsecOV1: a packet has one handle.
+    one_handle: AtomicBool,
 }
 
 impl PacketCapabilities {
-    fn set(&self, config: &Offload) {
-        self.ipv4_options.store(config.ipsec_v2.ipv4_options, Ordering::Relaxed);
+    fn set(&self, config: &Offload, v1: bool) {
+        let ipv4_options = if v1 { config.ipsec_v1.ipv4_options } else { config.ipsec_v2.ipv4_options };
+        self.one_handle.store(v1, Ordering::Relaxed);
+        self.ipv4_options.store(ipv4_options, Ordering::Relaxed);
         self.ipv6_extension_headers.store(config.ipsec_v2.ipv6_non_ipsec_extension_headers, Ordering::Relaxed);
         self.transport_tunnel_combined.store(config.ipsec_v2.transport_tunnel_combined, Ordering::Relaxed);
-        self.tagged.store(config.ipsec_v2.encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q), Ordering::Relaxed);
-        self.large_sends.store(config.ipsec_v2.lso_supported, Ordering::Relaxed);
+        let encapsulation = if v1 { config.ipsec_v1.encapsulation } else { config.ipsec_v2.encapsulation };
+        self.tagged.store(encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q), Ordering::Relaxed);
+        // IPsecOV1 has no large sends together with IPsec.
+        self.large_sends.store(config.ipsec_v2.lso_supported && !v1, Ordering::Relaxed);
         self.large_tunnels.store(config.ipsec_v2.ext_lso_tunnel, Ordering::Relaxed);
         self.limits.set(config, |_, _| true);
     }
@@ -114,6 +124,12 @@ impl PacketCapabilities {
     #[inline]
     pub(crate) fn transport_tunnel_combined(&self) -> bool {
         self.transport_tunnel_combined.load(Ordering::Relaxed)
+    }
+
+    /// Whether packets of a transport bundle in a tunnel are not offloaded at all (OV1-3).
+    #[inline]
+    pub(crate) fn one_handle(&self) -> bool {
+        self.one_handle.load(Ordering::Relaxed)
     }
 
     /// Whether the NIC takes a packet in transport mode with what this one has in front of the place for ESP (OV2-CAP-2). A packet under way while that
@@ -172,6 +188,8 @@ pub(crate) struct OffloadManager<P: Provider> {
     /// SAs that have a place, and are asked for next.
     offers: Vec<Handle>,
     requests: HashMap<RequestId, Request>,
+    /// The adapter has IPsecOV1.
+    v1: Option<V1Side>,
     counts: OffloadCounts,
 }
 
@@ -194,6 +212,7 @@ impl<P: Provider> OffloadManager<P> {
             promised: VecDeque::new(),
             offers: Vec::new(),
             requests: HashMap::new(),
+            v1: None,
             counts: OffloadCounts::default(),
         }
     }
@@ -227,6 +246,7 @@ impl<P: Provider> OffloadManager<P> {
             self.delete_present();
             self.lose_all();
         }
+        self.choose_service(parameters.version, &binding);
         self.set_config(parameters.default_offload_configuration);
         self.resetting = false;
         self.encapsulation = if parameters.disable_task_offload { Ok(()) } else { set_encapsulation(&binding, parameters.medium) };
@@ -243,11 +263,13 @@ impl<P: Provider> OffloadManager<P> {
         self.parameters = None;
         self.set_config(Offload::default());
         self.lose_all();
+        self.v1 = None;
         self.reconsider();
     }
 
     /// A new current configuration: what no longer fits is taken back, what fits now is offered (OV2-CAP-10).
     pub(crate) fn configure(&mut self, config: Offload) {
+        self.retry_deletions();
         self.set_config(config);
         // An adapter that can do something else now may take what it did not.
         if let (Err(_), Some(binding), Some(parameters)) = (self.encapsulation, &self.binding, &self.parameters) {
@@ -372,6 +394,9 @@ impl<P: Provider> OffloadManager<P> {
     /// Offers anew what the NIC has under another type of UDP-ESP than it should. (A tunnel around nothing any more keeps the type that it has: packets with
     /// one layer are of either.)
     fn retype(&mut self, sa: Handle) {
+        if self.v1.is_some() {
+            return;
+        }
         let Some(&Record { state: State::Present(_), udp_esp: offered, .. }) = self.record(sa) else { return };
         let Ok(wanted) = self.sad.with(sa, |sa| sa.udp_esp(&self.config.ipsec_v2)) else { return };
         let stays = wanted == offered || (!self.sad.with(sa, Sa::is_around).unwrap_or(false) && self.config.ipsec_v2.transport_tunnel_combined);
@@ -384,6 +409,7 @@ impl<P: Provider> OffloadManager<P> {
     /// since the last call. Not more often than every few seconds: each move costs two requests.
     pub(crate) fn rebalance(&mut self, most: usize) {
         self.full = false;
+        self.retry_deletions();
         self.settle();
         if self.waiting.is_empty() {
             return;
@@ -446,7 +472,7 @@ impl<P: Provider> OffloadManager<P> {
 
     fn set_config(&mut self, config: Offload) {
         self.config = config;
-        self.capabilities.set(&config);
+        self.capabilities.set(&config, self.v1.is_some());
     }
 
     /// A changed adapter is asked again for what it had refused.
@@ -469,6 +495,9 @@ impl<P: Provider> OffloadManager<P> {
             self.forget_if_gone(sa);
         }
         self.requests.clear();
+        if let Some(v1) = &mut self.v1 {
+            *v1 = V1Side::default();
+        }
         self.promised.clear();
         self.offers.clear();
         self.full = false;
@@ -476,6 +505,9 @@ impl<P: Provider> OffloadManager<P> {
 
     /// Has the NIC delete whatever is there, in one request, and does not wait for the answer.
     fn delete_present(&mut self) {
+        if self.v1.is_some() {
+            return self.delete_present_v1();
+        }
         let handles: Vec<_> = self
             .records
             .values()
@@ -554,7 +586,13 @@ impl<P: Provider> OffloadManager<P> {
     }
 
     fn is_full(&self) -> bool {
-        self.full || self.used >= self.config.ipsec_v2.sa_offload_capacity as usize
+        let capacity = match (&self.v1, self.config.ipsec_v1.ext_sa_capacity) {
+            (None, _) => self.config.ipsec_v2.sa_offload_capacity,
+            // It says when it is full.
+            (Some(_), 0) => u32::MAX,
+            (Some(_), told) => told,
+        };
+        self.full || self.used >= capacity as usize
     }
 
     /// Whether the NIC should have `sa`: nothing but its capacity is against it.
@@ -584,10 +622,10 @@ impl<P: Provider> OffloadManager<P> {
             if sa.offload_forbidden() {
                 return Err(OffloadReason::Forbidden);
             }
-            covers(&self.config.ipsec_v2, sa).map_err(|missing| {
+            self.covers(&self.config, sa).map_err(|missing| {
                 // Asked for only where it decides which of two reasons it is.
                 let hardware = self.binding.as_ref().and_then(|binding| binding.query_hardware_capabilities().ok());
-                match hardware.map(|hardware| covers(&hardware.ipsec_v2, sa)) {
+                match hardware.map(|hardware| self.covers(&hardware, sa)) {
                     Some(Ok(())) => OffloadReason::SwitchedOff(missing),
                     Some(Err(lacking)) => OffloadReason::NotCovered(lacking),
                     None => OffloadReason::NotCovered(missing),
@@ -626,6 +664,10 @@ impl<P: Provider> OffloadManager<P> {
         match state {
             State::Absent | State::Deleting => {}
             State::Adding { .. } => self.set_state(sa, State::Adding { wanted: false }),
+            State::Present(handle) if self.v1.is_some() => {
+                self.set_state(sa, State::Deleting);
+                self.delete_v1(sa, handle);
+            }
             State::Present(handle) => {
                 self.set_state(sa, State::Deleting);
                 let Some(binding) = self.binding.clone() else { return };
@@ -667,7 +709,7 @@ fn covers<P: Provider>(config: &IpsecOffloadV2, sa: &Sa<P>) -> Result<(), NotCov
     nests(config, sa)
 }
 
-const fn sa_mode(mode: Mode) -> SaMode {
+pub(crate) const fn sa_mode(mode: Mode) -> SaMode {
     match mode {
         Mode::Transport => SaMode::Transport,
         Mode::Tunnel => SaMode::Tunnel,
@@ -676,11 +718,13 @@ const fn sa_mode(mode: Mode) -> SaMode {
 
 fn nests<P: Provider>(config: &IpsecOffloadV2, sa: &Sa<P>) -> Result<(), NotCovered> {
     // Inside a tunnel it is of use only to a NIC that does both at once.
-    if sa.inside.is_some() && !config.transport_tunnel_combined {
-        let (asked, supported) = (CapabilityValue::Flag(true), CapabilityValue::Flag(false));
-        return Err(NotCovered { field: CapabilityField::TransportTunnelCombined, asked, supported });
-    }
-    Ok(())
+    if sa.inside.is_some() && !config.transport_tunnel_combined { Err(without_nesting()) } else { Ok(()) }
+}
+
+/// An SA is inside a tunnel, and the NIC does not do both.
+pub(crate) const fn without_nesting() -> NotCovered {
+    let (asked, supported) = (CapabilityValue::Flag(true), CapabilityValue::Flag(false));
+    NotCovered { field: CapabilityField::TransportTunnelCombined, asked, supported }
 }
 
 /// Activates what is configured for frames of `medium` (OV2-CAP-9).

@@ -363,6 +363,7 @@ impl<'a, P: Provider> Stage<'_, P> {
     fn frame_around(&mut self, plans: &mut Plans<'a, P>, batch: &mut NblBatch) {
         let Plans { first, around, .. } = plans;
         let combined = self.shared.capabilities.transport_tunnel_combined();
+        let one_handle = self.shared.capabilities.one_handle();
         let mut inner = first.iter_mut();
         for plan in around {
             let place = plan.task.place;
@@ -376,7 +377,8 @@ impl<'a, P: Provider> Stage<'_, P> {
             let l3 = u32::from(nbl.l3_offset);
             inside.task.at = inside.task.at.moved(plan.room.front as u32);
             let must = [&*plan, &*inside].map(|plan| plan.task.sa.must_be_offloaded());
-            let tunnel = match self.offered_to(plan) {
+            let offered = if one_handle { Err(PacketReason::Combination) } else { self.offered_to(plan) };
+            let tunnel = match offered {
                 Ok(tunnel) => tunnel,
                 Err(reason) => {
                     leave(nbl, reason, must.contains(&true));

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use ndis::{AuthenticationAlgorithms, CapabilityField, CapabilityValue, EncryptionAlgorithms, NotCovered, Status};
+use ndis::{AuthenticationAlgorithms, CapabilityField, CapabilityValue, EncryptionAlgorithms, NotCovered, Status, V1Member};
 
 /// Why an SA is, or is not, offloaded. Every SA has exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct Why {
 
 impl Why {
     /// All codes.
-    pub const CODES: [&'static str; 21] = [
+    pub const CODES: [&'static str; 22] = [
         "offloaded",
         "pending",
         "no-adapter",
@@ -83,6 +83,7 @@ impl Why {
         "key-length",
         "icv-length",
         "mode",
+        "direction",
         "combination",
         "extended-sequence-numbers",
         "udp-esp-type",
@@ -136,12 +137,14 @@ fn code_of(missing: &NotCovered) -> &'static str {
     match missing.field {
         CapabilityField::Encapsulation => "not-supported",
         CapabilityField::Ipv6Supported => "ip-version",
-        CapabilityField::Esp | CapabilityField::Ah => "operation",
+        CapabilityField::Esp | CapabilityField::Ah | CapabilityField::V1(V1Member::Operation(_)) => "operation",
         CapabilityField::AhEspCombined | CapabilityField::TransportTunnelCombined => "combination",
-        CapabilityField::Transport | CapabilityField::Tunnel => "mode",
-        CapabilityField::UdpEsp => "udp-esp-type",
+        CapabilityField::Transport | CapabilityField::Tunnel | CapabilityField::V1(V1Member::Mode(..)) => "mode",
+        CapabilityField::UdpEsp | CapabilityField::V1(V1Member::UdpEsp) => "udp-esp-type",
         CapabilityField::ExtendedSequenceNumbers => "extended-sequence-numbers",
         CapabilityField::IcvLength => "icv-length",
+        CapabilityField::V1(V1Member::Direction(..)) => "direction",
+        CapabilityField::V1(V1Member::Algorithm(_) | V1Member::Md5 | V1Member::Sha1 | V1Member::Des | V1Member::TripleDes | V1Member::NullEsp) => "algorithm",
         CapabilityField::EncryptionAlgorithms | CapabilityField::AuthenticationAlgorithms => {
             if has_other_key_length(missing) {
                 "key-length"
@@ -179,7 +182,7 @@ mod tests {
     #[test]
     fn every_reason_has_a_code_of_the_list() {
         let (yes, no) = (CapabilityValue::Flag(true), CapabilityValue::Flag(false));
-        let fields = CapabilityField::ALL.into_iter().chain([CapabilityField::TransportTunnelCombined]);
+        let fields = CapabilityField::ALL.into_iter().chain([CapabilityField::TransportTunnelCombined]).chain(V1Member::ALL.map(CapabilityField::V1));
         let reasons = fields.map(|field| missing(field, yes, no)).chain([
             OffloadReason::Offloaded,
             OffloadReason::Pending,

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrayvec::ArrayVec;
 use ipsec::{Crypto, Provider};
-use ndis::{BindParameters, Binding, DirectOidRequest, Direction, IpsecOffloadV2, NotCovered, Offload, Operation, Protocol, Status, StatusIndication};
+use ndis::{
+    BindParameters, Binding, DirectOidRequest, Direction, IpsecOffloadV1, IpsecOffloadV2, NotCovered, Offload, Operation, Protocol, Status, StatusIndication,
+};
 use packet::{IpAddress, Medium, Spi, Time, UDP_ESP_PORT};
 use sa_table::{Handle, InsertError, SaTable, Seed};
 
@@ -463,6 +465,11 @@ impl<P: Provider> Transport<P> {
     /// Everything that an SA needs of an adapter and that `capabilities` lack; `None` if there is no such SA.
     pub fn lacks(&self, sa: Handle, capabilities: &IpsecOffloadV2) -> Option<Vec<NotCovered>> {
         self.shared.sad.with(sa, |sa| crate::offload::lacks(capabilities, sa)).ok()
+    }
+
+    /// As [`Transport::lacks`], of an adapter with IPsecOV1.
+    pub fn lacks_v1(&self, sa: Handle, capabilities: &IpsecOffloadV1) -> Option<Vec<NotCovered>> {
+        self.shared.sad.with(sa, |sa| crate::offload::lacks_v1(capabilities, sa)).ok()
     }
 
     /// How all SAs are doing.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bitflags::Flags;
 use clap::Args;
 use ipsec::Crypto;
-use ndis::{ChecksumSet, LargeSendSet, Offload};
+use ndis::{ChecksumSet, IpsecService, LargeSendSet, Offload};
 use packet::Medium;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -44,6 +44,8 @@ struct Document {
     schema: &'static str,
     adapter: String,
     ndis_version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ipsec_service: Option<&'static str>,
     medium: &'static str,
     mtu: u32,
     hardware: Value,
@@ -63,6 +65,7 @@ pub(super) fn run(arguments: &Arguments, crypto: Crypto) -> Result<(), Failure> 
         schema: SCHEMA,
         adapter: bound.adapter.clone(),
         ndis_version: bound.version.to_string(),
+        ipsec_service: hardware.ipsec_service(bound.version).map(IpsecService::name),
         medium: match bound.medium {
             Medium::Ethernet => "ethernet",
             Medium::Ip => "ip",
@@ -119,6 +122,7 @@ pub(super) fn capabilities(offload: &Offload) -> Value {
             "esp_tunnel": esp.tunnel,
             "esp_send": esp.send,
             "esp_receive": esp.receive,
+            "ext_sa_capacity": v1.ext_sa_capacity,
         },
         "lso_v1": large_send(&offload.lso_v1),
         "lso_v2_ipv4": large_send(&offload.lso_v2.ipv4),

@@ -451,6 +451,7 @@ fn document(report: &Report) -> Value {
         json!({
             "adapter": adapter.adapter,
             "ndis_version": adapter.version,
+            "ipsec_service": adapter.service,
             "hardware": capabilities(&adapter.hardware),
             "default": capabilities(&adapter.default),
             "current": capabilities(&adapter.current),

@@ -38,6 +38,8 @@ pub struct AdapterReport {
     pub adapter: String,
     /// NDIS version.
     pub version: String,
+    /// Which of the two IPsec services it has.
+    pub service: Option<&'static str>,
     /// What the hardware can do.
     pub hardware: Offload,
     /// What the keywords leave of it: the default configuration of the bind parameters.

@@ -10,8 +10,8 @@ use link::capture::CaptureError;
 use link::memory::{self, MemoryLink};
 use link::{Link as _, LinkError, Received};
 use ndis::{
-    Filter, IpsecSetting, Keyword, MemoryRegistry, OffloadEncapsulation, OffloadParameters, Operation, Registry, RegistryError, SetEncapsulation, StackError,
-    Status, StatusIndication, TraceSink, Tracer,
+    Filter, IpsecService, IpsecSetting, Keyword, MemoryRegistry, OffloadEncapsulation, OffloadParameters, Operation, Registry, RegistryError, SetEncapsulation,
+    StackError, Status, StatusIndication, TraceSink, Tracer,
 };
 use packet::{Frame, FrameBatch, IpVersion, Medium, Time, unpack_trains};
 use transport::{Action, InboundBatch, Mode, OffloadReason, SaError, SaParameters, WayCounts};
@@ -141,9 +141,13 @@ impl Switch {
         matches!(self, Self::Start | Self::ParametersOn | Self::KeywordOn)
     }
 
-    const fn event(self) -> &'static str {
+    const fn event(self, v1: bool) -> &'static str {
         match self {
             Self::Start => "as bound",
+            Self::ParametersOff if v1 => "OID_TCP_OFFLOAD_PARAMETERS: IPsecV1 off",
+            Self::ParametersOn if v1 => "OID_TCP_OFFLOAD_PARAMETERS: IPsecV1 on",
+            Self::KeywordOff if v1 => "*IPsecOffloadV1IPv4 = 0, adapter restarted",
+            Self::KeywordOn if v1 => "*IPsecOffloadV1IPv4 = 3, adapter restarted",
             Self::ParametersOff => "OID_TCP_OFFLOAD_PARAMETERS: IPsecV2 off",
             Self::ParametersOn => "OID_TCP_OFFLOAD_PARAMETERS: IPsecV2 on",
             Self::KeywordOff => "*IPsecOffloadV2 = 0, adapter restarted",
@@ -234,7 +238,7 @@ enum Maker {
 /// What a card may leave to software.
 #[derive(Clone, Copy)]
 struct Card {
-    /// Whether it has IPsecOV2, and so something to be switched.
+    /// Whether it has IPsec, and so something to be switched.
     has_ipsec: bool,
     /// SAs of host a that it took as it was bound.
     sas: usize,
@@ -252,6 +256,8 @@ struct Run<'a> {
     /// How much later each round's packets are.
     round: Duration,
     hosts: [Host; 2],
+    /// The NICs are IPsecOV1's.
+    v1: bool,
     registries: [Arc<MemoryRegistry>; 2],
     ends: [MemoryLink; 2],
     checker: Checker<'a>,
@@ -322,7 +328,7 @@ impl<'a> Run<'a> {
         if options.workers > 1 {
             checker.by_flows();
         }
-        let card = options.profile.as_ref().map(|profile| Card { has_ipsec: profile.offload.ipsec_v2.is_supported(), sas: 0 });
+        let card = options.profile.as_ref().map(|profile| Card { has_ipsec: profile.service().is_some(), sas: 0 });
         let mut run = Self {
             card,
             traffic,
@@ -332,6 +338,7 @@ impl<'a> Run<'a> {
             repeat: options.repeat.max(1),
             round: span + Duration::from_millis(1),
             hosts,
+            v1: options.profile.as_ref().is_some_and(|profile| profile.service() == Some(IpsecService::V1)),
             registries,
             ends: [a, b],
             checker,
@@ -408,7 +415,7 @@ impl<'a> Run<'a> {
         let phase = PhaseReport {
             number,
             offload: switch.offload(),
-            event: switch.event(),
+            event: switch.event(self.v1),
             in_flight,
             indicated,
             sas_offloaded,
@@ -426,13 +433,16 @@ impl<'a> Run<'a> {
     fn switch(&mut self, switch: Switch) -> Result<(), DemoError> {
         let host = &self.hosts[0];
         let parameters = |setting| {
-            let status = host.operator().set_parameters(OffloadParameters::ipsec_v2_setting(setting));
-            // A miniport without IPsecOV2 may refuse to switch it (OV2-CAP-8).
+            let both = OffloadParameters { ipsec_v1: Some(setting), ..OffloadParameters::ipsec_v2_setting(setting) };
+            let status = host.operator().set_parameters(both);
+            // A miniport without IPsec may refuse to switch it (OV2-CAP-8).
             let refused = self.card.is_none_or(|card| card.has_ipsec) && !status.is_success();
             if refused { Err(DemoError::Request { host: "a", request: "OID_TCP_OFFLOAD_PARAMETERS", status }) } else { Ok(()) }
         };
         let keyword = |value| -> Result<(), DemoError> {
-            self.registries[0].set(ADAPTER, Keyword::IpsecV2, value)?;
+            for keyword in [Keyword::IpsecV2, Keyword::IpsecV2Ipv4, Keyword::IpsecV1Ipv4] {
+                self.registries[0].set(ADAPTER, keyword, value)?;
+            }
             Ok(host.restart_adapter()?)
         };
         match switch {
@@ -603,11 +613,14 @@ impl<'a> Run<'a> {
             equal("packets opened in software, their reasons", inward.software.packets, inward.reasons.iter().sum());
             equal("frames on the wire, seen by the transport or lost", self.frames[side.other() as usize], inward.seen.packets + self.lost[at]);
             equal("packets seen, ended inbound", inward.seen.packets, inward.ended());
-            equal("sent by offload, as transport and NIC count", out.offloaded.packets, nic.sent_offloaded);
-            equal("sent as they stood, as transport and NIC count", out.software.packets + out.clear.packets, nic.sent_plain);
+            // A card that does only the tunnel of two bundles has done something of a packet that counts as done in software.
+            if self.card.is_none() {
+                equal("sent by offload, as transport and NIC count", out.offloaded.packets, nic.sent_offloaded);
+                equal("sent as they stood, as transport and NIC count", out.software.packets + out.clear.packets, nic.sent_plain);
+                equal("received by offload, as transport and NIC count", inward.offloaded.packets, nic.received_crypto_good);
+            }
             equal("given back, as transport and NIC count", out.retried, nic.send_not_configured + nic.send_not_running + nic.send_failed);
             equal("frames received, as wire and NIC count", self.frames[side.other() as usize], nic.receives() + self.lost[at]);
-            equal("received by offload, as transport and NIC count", inward.offloaded.packets, nic.received_crypto_good);
         }
     }
 
@@ -707,10 +720,12 @@ fn adapter(side: Side, host: &Host) -> Result<AdapterReport, DemoError> {
     let failed = |request| move |status| DemoError::Request { host: side.name(), request, status };
     let operator = host.operator();
     let bound = operator.bind_parameters().ok_or(DemoError::Request { host: side.name(), request: "bind", status: Status::ADAPTER_NOT_FOUND })?;
+    let hardware = operator.hardware_capabilities().map_err(failed("OID_TCP_OFFLOAD_HARDWARE_CAPABILITIES"))?;
     Ok(AdapterReport {
         adapter: bound.adapter,
         version: bound.version.to_string(),
-        hardware: operator.hardware_capabilities().map_err(failed("OID_TCP_OFFLOAD_HARDWARE_CAPABILITIES"))?,
+        service: hardware.ipsec_service(bound.version).map(IpsecService::name),
+        hardware,
         default: bound.default_offload_configuration,
         current: operator.current_config().map_err(failed("OID_TCP_OFFLOAD_CURRENT_CONFIG"))?,
         activated: match operator.encapsulation() {

@@ -24,7 +24,7 @@ use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use ndis::{AuthenticationAlgorithms, EncryptionAlgorithms, NdisVersion, Offload};
+use ndis::{AuthenticationAlgorithms, EncryptionAlgorithms, IpsecService, NdisVersion, Offload};
 
 pub use crate::text_file::error::FileError as ProfileError;
 
@@ -112,7 +112,7 @@ impl Profile {
             title: "the software NIC with everything that it can do".to_owned(),
             version: NdisVersion::V6_30,
             notes: Vec::new(),
-            offload: nic::software_capabilities(nic::DEFAULT_CAPACITY).normalized(),
+            offload: nic::software_capabilities(nic::DEFAULT_CAPACITY).for_version(NdisVersion::V6_30),
             provenance: Vec::new(),
         }
     }
@@ -180,6 +180,20 @@ impl Profile {
     /// Where a field, `section.field`, is known from; `None` if the file does not have it.
     pub fn provenance(&self, field: &str) -> Option<&Provenance> {
         self.provenance.iter().find(|provenance| provenance.field == field)
+    }
+
+    /// Which of the two IPsec services its adapter has (OV2-CAP-0).
+    pub fn service(&self) -> Option<IpsecService> {
+        self.offload.ipsec_service(self.version)
+    }
+
+    /// How many SA bundles it holds; 0 without IPsec.
+    pub fn capacity(&self) -> u32 {
+        match self.service() {
+            Some(IpsecService::V2) => self.offload.ipsec_v2.sa_offload_capacity,
+            Some(IpsecService::V1) => self.offload.ipsec_v1.ext_sa_capacity,
+            None => 0,
+        }
     }
 
     /// Whether it has IPsecOV2 without tunnel mode, against OV2-CAP-2.

@@ -63,6 +63,7 @@ pub(super) const IPSEC_V1: &[&str] = &[
     "esp-tunnel",
     "esp-send",
     "esp-receive",
+    "sa-capacity",
 ];
 const LARGE_SEND: &[&str] = &["encapsulation", "max-offload-size", "min-segment-count", "tcp-options", "ip-options", "udp"];
 const CHECKSUM: &[&str] = &["encapsulation", "ip-options", "tcp-options", "tcp", "udp", "ip"];
@@ -184,6 +185,7 @@ fn ipsec_v1(values: &mut Values, section: &mut Section<'_, '_>) -> Result<IpsecO
         transport_tunnel_combined: values.flag(section, "transport-tunnel-combined")?,
         ipv4_options: values.flag(section, "ipv4-options")?,
         flags: values.number(section, "udp-esp-flags", u32::MAX)?,
+        ext_sa_capacity: values.number(section, "sa-capacity", u32::MAX)?,
         ..IpsecOffloadV1::default()
     };
     let (ah, esp) = (&mut set.ipv4_ah, &mut set.ipv4_esp);

@@ -135,7 +135,7 @@ fn explain_says_what_each_card_takes_and_why_not() {
     for (card, expected) in [
         ("software", "offloaded offloaded offloaded offloaded offloaded forbidden offloaded"),
         ("intel-82599", "mode mode mode mode offloaded forbidden algorithm"),
-        ("3com-3cr990", "not-supported not-supported not-supported not-supported not-supported forbidden not-supported"),
+        ("3com-3cr990", "algorithm algorithm extended-sequence-numbers udp-esp-type algorithm forbidden algorithm"),
         ("nvidia-connectx-6-dx", "offloaded icv-length offloaded offloaded offloaded forbidden operation"),
         ("chelsio-t6", "offloaded icv-length offloaded udp-esp-type offloaded forbidden operation"),
         ("netronome-nfp", "offloaded icv-length extended-sequence-numbers udp-esp-type offloaded forbidden offloaded"),
@@ -160,6 +160,70 @@ fn explain_says_what_each_card_takes_and_why_not() {
     let error = "ipsecov2: no-card: neither a file nor a profile; profiles: ";
     let run = tool.run(&["explain", "--sa", "sa.toml", "--profile", "no-card"]);
     assert!(run.code == Some(2) && run.stderr.starts_with(error), "{}", run.stderr);
+}
+
+/// OV1-1: the cards with IPsecOV1 do by it what it covers, and the capture is the same; the reason names the member of its structure.
+#[test]
+fn cards_of_version_1_use_it() {
+    let tool = Tool::new();
+    let old = |name: &str, spi: u32, port: u16, cipher: (&str, usize), integrity: (&str, usize)| {
+        format!(
+            "[[sa]]\nname = \"{name}\"\ndirection = \"outbound\"\nmode = \"tunnel\"\nsource = \"{}\"\ndestination = \"{}\"\n\
+             selectors = [ {{ protocol = \"udp\", destination-port = {port} }} ]\n\
+             [[sa.association]]\noperation = \"esp\"\nspi = {spi}\nencryption = \"{}\"\nencryption-key = \"{}\"\n\
+             authentication = \"{}\"\nauthentication-key = \"{}\"\n",
+            ENDS.0,
+            ENDS.1,
+            cipher.0,
+            "5b".repeat(cipher.1),
+            integrity.0,
+            "a7".repeat(integrity.1)
+        )
+    };
+    let (sha_1, sha_256) = (("hmac-sha1-96", 20), ("hmac-sha-256-128", 32));
+    let text = [
+        old("triple", 0x1001, 1, ("3des-cbc", 24), sha_1),
+        old("null", 0x1002, 2, ("null", 0), ("hmac-md5-96", 16)),
+        old("sha-256", 0x1003, 3, ("3des-cbc", 24), sha_256),
+        old("aes", 0x1004, 4, ("aes-cbc-128", 16), sha_1),
+    ]
+    .concat()
+    .replace("encryption-key = \"\"\n", "");
+    tool.write("out.toml", &text);
+    tool.write("in.toml", inbound(&text));
+    tool.write_capture("in.pcap", &packets());
+    for (card, offloaded, codes) in [
+        ("software", 12, ["offloaded"; 4]),
+        ("3com-3cr990", 6, ["offloaded", "offloaded", "algorithm", "algorithm"]),
+        ("intel-pro100s", 3, ["offloaded", "algorithm", "algorithm", "algorithm"]),
+    ] {
+        let out = format!("{card}.pcap");
+        let arguments = ["pcap", "protect", "--json", "--sa", "out.toml", "--iv-seed", "01", "--profile", card, "--bypass", "in.pcap", out.as_str()];
+        let counts = tool.run(&arguments).succeeds().json();
+        assert_eq!(counts["offloaded"], offloaded, "{card}: {counts}");
+        assert_eq!(tool.read(&out), tool.read("software.pcap"), "{card}");
+        let arguments = ["pcap", "open", "--json", "--sa", "in.toml", "--profile", card, out.as_str(), "clear.pcap"];
+        let opened = tool.run(&arguments).succeeds().json();
+        assert_eq!(opened["offloaded"], offloaded, "{card}: {opened}");
+        let document = tool.run(&["explain", "--sa", "out.toml", "--json", "--profile", card]).succeeds().json();
+        let profile = &document["profiles"][0];
+        let v1 = card != "software";
+        let versions = if v1 { ["6.0", "IPsecOV1"] } else { ["6.30", "IPsecOV2"] };
+        assert_eq!(["ndis_version", "ipsec_service"].map(|field| profile[field].as_str().unwrap()), versions, "{card}");
+        let found: Vec<_> = profile["sas"].as_array().unwrap().iter().map(|sa| sa["reason"]["code"].as_str().unwrap()).collect();
+        assert_eq!(found, codes, "{card}");
+        if v1 {
+            let aes = &profile["sas"][3];
+            assert_eq!((&aes["reason"]["field"], &aes["reason"]["asked"]), (&"IPv4ESP".into(), &"AES_CBC_128".into()), "{card}");
+            assert!(aes["changes"][0].as_str().unwrap().starts_with("encryption: one of "), "{card}: {aes}");
+            assert_eq!((&profile["capacity"], &profile["capacity_confidence"]), (&16.into(), &"unknown".into()));
+            let caps = tool.run(&["caps", "--profile", card, "--json"]).succeeds().json();
+            assert_eq!((&caps["ndis_version"], &caps["ipsec_service"]), (&"6.0".into(), &"IPsecOV1".into()));
+            assert_eq!(caps["hardware"]["ipsec_v2"]["encapsulation"], serde_json::json!([]));
+        }
+    }
+    let null = tool.run(&["explain", "--sa", "out.toml", "--profile", "intel-pro100s"]).succeeds().text();
+    assert!(null.contains("  null: IPv4ESP.NullEsp: NONE asked, DES_CBC | TRIPLE_DES_CBC supported (unknown)"), "{null}");
 }
 
 #[test]

@@ -340,7 +340,7 @@ fn algorithm<A: Copy>(
 ///
 /// # Errors
 /// [`RawError::NotRepresentable`] for a vendor extension: an algorithm outside the ABI's masks, an IV mask other than 0, the allowance of ESP without
-/// authentication, a UDP-ESP port. (A size of the replay window is left out: it only helps to infer numbers, OV2-SA-6.) Also if the list is empty.
+/// authentication, a UDP-ESP port, a filter of IPsecOV1. (A size of the replay window is left out: it only helps to infer numbers, OV2-SA-6.) Also if the list is empty.
 pub fn encode_add_sa(bundles: &[SaBundle]) -> Result<SecretBytes, RawError> {
     if bundles.is_empty() {
         return Err(RawError::NotRepresentable { what: "an empty list", structure: PLAIN.name });
@@ -427,6 +427,9 @@ fn encode_bundle(bundle: &SaBundle, layout: &Layout, element: &mut [u8], keys_at
     // On another port its packets would not be found.
     if bundle.extension.udp_esp_port.is_some() {
         return Err(extension("a UDP-ESP port of its own"));
+    }
+    if bundle.extension.v1_scope.is_some() {
+        return Err(extension("a filter of IPsecOV1"));
     }
     let mut flags = 0;
     if bundle.direction == Direction::Inbound {

@@ -2,6 +2,8 @@
 //!
 //! These structures have no header; a buffer's length and content are all there is to check.
 
+mod write;
+
 use core::fmt;
 use core::mem::offset_of;
 use core::net::Ipv4Addr;
@@ -17,10 +19,13 @@ use secret::SecretBytes;
 
 use super::RawError;
 use super::wire::{read_array, read_u16, read_u32, read_u64, write};
-use crate::sa::{AhAssociation, Associations, AuthenticationAlgorithm, Direction, EncryptionAlgorithm, EspAssociation, Keyed, OffloadHandle};
+use crate::sa::{AhAssociation, Associations, AuthenticationAlgorithm, Direction, EncryptionAlgorithm, EspAssociation, Keyed, OffloadHandle, SaExtension};
 use crate::status::Status;
 use crate::v1::{MaskedAddress, V1EncapsulationType, V1Filter, V1ParserEntry, V1Request, V1Sa, V1Tunnel};
 use crate::validate::SaRules;
+use crate::version::NdisVersion;
+
+pub use self::write::encode;
 
 /// In which order an association's keys lie in the key material. The pages disagree (OV1-2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,6 +64,15 @@ impl fmt::Debug for Request<'_> {
 }
 
 impl<'a> Request<'a> {
+    /// Reads a request to an adapter of that NDIS version; `None` if the OID is none of IPsecOV1's, or the version has none, as from 6.30 (OV2-CAP-0): the
+    /// answer is [`Status::NOT_SUPPORTED`].
+    ///
+    /// # Errors
+    /// [`RawError`] if the buffer is short or its content is malformed; its status is the answer.
+    pub fn parse_for(version: NdisVersion, oid: u32, order: KeyOrder, buffer: &'a mut [u8]) -> Result<Option<(Self, V1Request)>, RawError> {
+        if version.has_ipsec_v1() { Self::parse(oid, order, buffer) } else { Ok(None) }
+    }
+
     /// Reads a request; `None` if the OID is none of IPsecOV1's.
     ///
     /// # Errors
@@ -171,7 +185,7 @@ fn sa(buffer: &[u8], keys: &[u8], order: KeyOrder) -> Result<V1Sa, RawError> {
         },
         _ => return wrong("NumSAs", offset_of!(Layout, NumSAs), u64::from(count), "1 or 2"),
     };
-    let sa = V1Sa { direction, filter, tunnel: is_tunnel.then_some(tunnel), associations };
+    let sa = V1Sa { direction, filter, tunnel: is_tunnel.then_some(tunnel), associations, extension: SaExtension::default() };
     sa.validate(SaRules { reserved_spis: true, unauthenticated_esp: true })?;
     Ok(sa)
 }

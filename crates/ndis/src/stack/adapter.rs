@@ -8,6 +8,7 @@ use super::direct::{Completed, DirectTable};
 use super::events::{Event, Events, Filters};
 use super::owners::{Owner, Owners};
 use super::{Binding, StackError, attributes, lock, read, write};
+use crate::capability_v1::IpsecService;
 use crate::driver::{AdapterAttributes, AttachParameters, BindParameters, Filter, FilterVerdict, Miniport, MiniportDriver, Protocol, Upcalls};
 use crate::indication::StatusIndication;
 use crate::offload::Offload;
@@ -551,9 +552,25 @@ impl Adapter {
             self.events.push(event);
         }
         self.cancel_orphans(&orphans);
-        self.delete_for_nobody(self.owners.dismiss(owner));
+        let left = self.owners.dismiss(owner);
+        self.delete_left(left);
         self.events.push(Event::Unbind(bound));
         Ok(())
+    }
+
+    /// Has the miniport delete what a protocol left behind, by whichever of the two services the adapter has. Under `control`.
+    fn delete_left(&self, handles: Vec<u64>) {
+        let (service, miniport) = {
+            let core = self.core();
+            (core.hardware.ipsec_service(core.attributes.version), core.miniport.clone().filter(|_| core.state == AdapterState::Running))
+        };
+        let (Some(IpsecService::V1), Some(miniport)) = (service, miniport) else { return self.delete_for_nobody(handles) };
+        let mut up = Upcalls::default();
+        for request in self.owners.deletions_v1(handles) {
+            // What cannot be deleted stays until the next reset; nobody is there to do it later.
+            let _ = miniport.oid_request(&mut OidRequest { id: self.next_id(), body: Oid::IpsecV1(request) }, &mut up);
+        }
+        self.absorb(up);
     }
 
     fn bind_in(&self, core: &mut Core, seat: &Seat, system: &SystemSettings) {
@@ -586,7 +603,7 @@ impl Adapter {
             _ if state == AdapterState::Removed => return (Status::ADAPTER_REMOVED, body),
             _ => return (Status::CLOSING, body),
         };
-        let by_miniport = matches!(body, Oid::SetParameters(_) | Oid::SetEncapsulation(_));
+        let by_miniport = matches!(body, Oid::SetParameters(_) | Oid::SetEncapsulation(_) | Oid::IpsecV1(_));
         if by_miniport && state == AdapterState::Resetting {
             return (Status::RESET_IN_PROGRESS, body);
         }
@@ -610,7 +627,7 @@ impl Adapter {
                 }
             }
         }
-        let (status, above) = answered.unwrap_or_else(|| (self.answer(&*miniport, &mut request, &mut up), 0));
+        let (status, above) = answered.unwrap_or_else(|| (self.answer(link, &*miniport, &mut request, &mut up), 0));
         for filter in filters.iter().skip(above) {
             let limit = configuration(&mut request.body).map(|offload| {
                 **offload = reduced_by(&**filter, offload);
@@ -629,7 +646,7 @@ impl Adapter {
     }
 
     /// What the bottom of the stack says to a standard request: NDIS itself where it can (OV2-CAP-7), else the miniport.
-    fn answer(&self, miniport: &dyn Miniport, request: &mut OidRequest, up: &mut Upcalls) -> Status {
+    fn answer(&self, link: &Link, miniport: &dyn Miniport, request: &mut OidRequest, up: &mut Upcalls) -> Status {
         match &mut request.body {
             Oid::CurrentConfig(answer) => {
                 *answer = Some(Box::new(self.core().current));
@@ -652,8 +669,20 @@ impl Adapter {
                 }
                 status
             }
-            // Also the direct path's requests, and sets of what can only be queried (OV2-CAP-7, OV2-OID-4).
-            Oid::Other { .. } => Status::NOT_SUPPORTED,
+            Oid::IpsecV1(body) if self.core().attributes.version.has_ipsec_v1() => {
+                if let Err(status) = self.owners.admit_v1(link.owner(), body) {
+                    return status;
+                }
+                let status = finished(miniport.oid_request(request, up));
+                if let Oid::IpsecV1(body) = &request.body
+                    && self.owners.settle_v1(link.owner(), status, body)
+                {
+                    self.changed();
+                }
+                status
+            }
+            // IPsecOV1 from NDIS 6.30 on (OV2-CAP-0); also the direct path's requests, and sets of what can only be queried (OV2-CAP-7, OV2-OID-4).
+            Oid::IpsecV1(_) | Oid::Other { .. } => Status::NOT_SUPPORTED,
         }
     }
 

@@ -3,6 +3,8 @@
 //! A miniport does not know who asks: it sees requests. So the stack keeps the books at the miniport's edge. Every SA belongs to the protocol whose ADD_SA
 //! added it; to all others its handle is one of those that name nothing (OV2-SA-5).
 
+mod v1;
+
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -35,6 +37,8 @@ pub(super) struct Owners(RwLock<Books>);
 struct Books {
     table: u64,
     handles: HashMap<u64, Owner>,
+    /// IPsecOV1: the UDP-ESP parser entries of SAs that have one.
+    entries: HashMap<u64, u64>,
     accounts: HashMap<Owner, Account>,
 }
 
@@ -73,6 +77,7 @@ impl Owners {
         let mut books = self.write();
         books.table += 1;
         books.handles.clear();
+        books.entries.clear();
         for account in books.accounts.values_mut() {
             (account.live, account.held) = (0, 0);
         }

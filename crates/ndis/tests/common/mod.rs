@@ -95,6 +95,7 @@ fn any_ipsec_v1() -> impl Strategy<Value = IpsecOffloadV1> {
                 send: bit(esp, 5),
                 receive: bit(esp, 6),
             },
+            ext_sa_capacity: bits >> 16 & 0xf,
         }
     })
 }

@@ -38,6 +38,8 @@ failures! {
     HeaderMismatch = "send_header_mismatch",
     /// The ESP trailer is not what the out-of-band data says (OV2-OOB-3).
     TrailerMismatch = "send_trailer_mismatch",
+    /// The packet is none of those that an SA of IPsecOV1 is for (OV1-2).
+    OutsideFilter = "send_outside_filter",
     /// Lengths of frame, IP packet and ESP do not fit one another (OV2-SEND-8).
     Lengths = "send_lengths",
     /// It asks for a large send of a kind that is not configured, or not together with its SA (OV2-SEND-5, OV2-CAP-13).
@@ -63,6 +65,8 @@ pub(super) struct Counters {
     /// Large lists that were sent, and the segments that they were cut into.
     large_sends: AtomicU64,
     segments: AtomicU64,
+    /// Received packets that were left alone, because the SA of IPsecOV1 that they are under is not for what they carry (OV1-2).
+    pub(super) outside_filter: AtomicU64,
 }
 
 impl Counters {
@@ -82,7 +86,11 @@ impl Counters {
     pub(super) fn read(&self) -> Vec<(&'static str, u64)> {
         let load = |cell: &AtomicU64| cell.load(Ordering::Relaxed);
         let failures = SendFailure::NAMES.into_iter().zip(self.failures.iter().map(load));
-        let received = [("receive_outside_capabilities", load(&self.outside_capabilities)), ("receive_no_sa", load(&self.no_sa))];
+        let received = [
+            ("receive_outside_capabilities", load(&self.outside_capabilities)),
+            ("receive_no_sa", load(&self.no_sa)),
+            ("receive_outside_filter", load(&self.outside_filter)),
+        ];
         let large = [("large_sends", load(&self.large_sends)), ("large_send_segments", load(&self.segments))];
         failures.chain(received).chain(large).collect()
     }

@@ -4,12 +4,13 @@ use core::ops::Range;
 
 use ipsec::{EspSa, Provider, Trailer, read_trailer};
 use ndis::{HeaderTransmit, NetBufferList, Operation};
-use packet::{AhPacket, EspPacket, IpProtocol, IpVersion};
+use packet::{AhPacket, EspPacket, IpProtocol, IpVersion, Ipv4Packet};
 
 use super::counters::SendFailure;
 use super::portion::{IpsecHeader, Portion, Position};
 use super::sa::Sa;
 use super::send::{Bundles, Layers, Sender};
+use super::v1;
 use crate::link::announces_ip;
 
 /// What one bundle does to one frame. Offsets are in bytes from the start of the frame.
@@ -109,7 +110,11 @@ impl<'a, P: Provider> Sender<'a, P> {
         let Some(tunnel) = bundles.tunnel else {
             let (_, portion) = self.outer(bundles.first, l3_offset, frame)?;
             let (layer, protected) = self.layer(bundles.first, &portion, l3_offset, Position::Outer, frame, masked)?;
-            check_offsets(&layer, &protected, header, l3_offset)?;
+            if bundles.first.is_v1 {
+                check_scope(&layer, &protected, frame)?;
+            } else {
+                check_offsets(&layer, &protected, header, l3_offset)?;
+            }
             layers.push(layer);
             return Ok(layers);
         };
@@ -176,6 +181,15 @@ impl<'a, P: Provider> Sender<'a, P> {
         let protected = Protected { next_header: trailer.next_header, pad_length: trailer.pad_length, payload: start + payload.start..start + payload.end };
         Ok((Layer { sa, ip: ip..ip + packet.len(), ah, esp: Some(start..ip + packet.len()) }, protected))
     }
+}
+
+/// Whether a bundle of IPsecOV1 is for this packet (OV1-2).
+#[cold]
+fn check_scope<P: Provider>(layer: &Layer<'_, P>, protected: &Protected, frame: &[u8]) -> Result<(), SendFailure> {
+    let packet = frame.get(layer.ip.clone()).and_then(|packet| Ipv4Packet::new(packet).ok()).ok_or(SendFailure::Malformed)?;
+    let payload = frame.get(protected.payload.clone()).ok_or(SendFailure::Lengths)?;
+    let fits = v1::admits(layer.sa, packet.src().into(), Some(packet.dst())) && v1::carries(layer.sa, IpProtocol(protected.next_header), payload);
+    if fits { Ok(()) } else { Err(SendFailure::OutsideFilter) }
 }
 
 /// Compares the headers of the first slot's bundle with what the out-of-band data says of them (OV2-OOB-3).

@@ -9,6 +9,7 @@ use sa_table::{Guard, Key};
 
 use super::portion::{IpsecHeader, Portion, Ports, Position};
 use super::sa::Sa;
+use super::v1;
 use super::word::Word;
 
 /// What portions are looked up with: the same for all of a batch.
@@ -75,19 +76,19 @@ impl<'a, P: Provider> Finder<'a, P> {
         if spi.0 == 0 {
             return None;
         }
-        let (key, source) = match version {
+        let (key, source, destination) = match version {
             IpVersion::V4 => {
                 let view = Ipv4Packet::new(bytes).ok()?;
-                (Key::v4(spi.0, view.dst().octets()), IpAddr::V4(view.src()))
+                (Key::v4(spi.0, view.dst().octets()), IpAddr::V4(view.src()), Some(view.dst()))
             }
             IpVersion::V6 => {
                 let view = Ipv6Packet::new(bytes).ok()?;
-                (Key::v6(spi.0, view.dst().octets()), IpAddr::V6(view.src()))
+                (Key::v6(spi.0, view.dst().octets()), IpAddr::V6(view.src()), None)
             }
         };
         let mut other = None;
         for (_, sa) in self.guard.find(&key) {
-            if !sa.admits(|| source) {
+            if !sa.admits(|| source) || sa.is_v1 && !v1::admits(sa, source, destination) {
                 continue;
             }
             if sa.operation() == header.operation() && sa.has(header.operation(), spi) {

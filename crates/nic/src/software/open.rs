@@ -1,5 +1,7 @@
 //! ESP on receive: opens a round's packets in place, at most one job each (OV2-RECV-5).
 
+use core::sync::atomic::Ordering;
+
 use arrayvec::ArrayVec;
 use ipsec::{BATCH, Data, OpenBatch, OpenJob, Provider, Scratch, SealJob, Trailer, read_trailer};
 use ndis::{CryptoStatus, NetBufferList, Operation, OutOfBand};
@@ -7,6 +9,7 @@ use packet::{EspPacket, IpProtocol};
 
 use super::journal::{After, End, conclude};
 use super::receive::{Carried, Receiver, Task, carries_tunnel, report_trailer};
+use super::v1;
 
 /// A packet that is being opened.
 pub(super) struct Opening<'a, 't, 'l, P: Provider> {
@@ -80,7 +83,14 @@ impl<'a, P: Provider> Receiver<'a, P> {
         }
         match judge(text) {
             Ok((payload, trailer, tunnel)) => {
-                report_trailer(oob, trailer.next_header, trailer.pad_length);
+                if task.sa.is_v1 {
+                    if !v1::carries(task.sa, IpProtocol(trailer.next_header), payload) {
+                        self.counters.outside_filter.fetch_add(1, Ordering::Relaxed);
+                        return Packet::Restored;
+                    }
+                } else {
+                    report_trailer(oob, trailer.next_header, trailer.pad_length);
+                }
                 self.conclude(task, sequence, &Carried { payload, tunnel }, oob, after);
                 Packet::Left
             }

@@ -202,7 +202,8 @@ fn esp_in_udp(datagram: &[u8], offset: usize, carries_esp: impl Fn(u16) -> bool)
     let (header, payload) = datagram.split_first_chunk::<UDP_HEADER_LEN>()?;
     let [_, _, high, low, ..] = *header;
     let port = u16::from_be_bytes([high, low]);
-    if !carries_esp(port) {
+    // There is no port 0; as an adapter's it stands for none.
+    if port == 0 || !carries_esp(port) {
         return None;
     }
     let spi = payload.first_chunk::<4>()?;
@@ -216,7 +217,7 @@ fn esp_in_udp(datagram: &[u8], offset: usize, carries_esp: impl Fn(u16) -> bool)
 
 /// The local UDP ports that are looked into for ESP: the adapter's, and those that single bundles brought.
 ///
-/// A port stays when its bundles have gone: it costs a look-up that finds nothing.
+/// A port stays when its bundles have gone, unless it was released: it costs a look-up that finds nothing.
 pub(super) struct Ports {
     adapter: AtomicU16,
     /// A bit each.
@@ -247,6 +248,13 @@ impl Ports {
         }
     }
 
+    /// Takes it away again.
+    pub(super) fn remove(&self, port: u16) {
+        if let Some(word) = self.others.get(usize::from(port / 64)) {
+            word.fetch_and(!(1 << (port % 64)), Ordering::Relaxed);
+        }
+    }
+
     /// Whether UDP to that port is to be looked into.
     #[inline]
     pub(super) fn contains(&self, port: u16) -> bool {
@@ -267,6 +275,8 @@ mod tests {
             ports.add(port);
             assert!(ports.contains(port));
         }
+        ports.remove(64);
+        assert!(!ports.contains(64) && ports.contains(63));
         assert!(ports.contains(4500) && !ports.contains(0) && !ports.contains(4499) && !ports.contains(62));
     }
 

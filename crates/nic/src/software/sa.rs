@@ -5,7 +5,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use arrayvec::ArrayVec;
 use ipsec::{EspSa, Provider};
-use ndis::{Direction, Operation, SaBundle, Status, UdpEspType};
+use ndis::{Direction, Operation, SaBundle, Status, UdpEspType, V1Scope};
 use packet::Spi;
 use sa_table::{Key, MAX_KEYS};
 
@@ -35,6 +35,8 @@ pub(super) struct Sa<P: Provider> {
     ah_extended: bool,
     pub(super) inbound: bool,
     pub(super) ipv6: bool,
+    /// It is an SA of IPsecOV1.
+    pub(super) is_v1: bool,
     /// Inbound: how packets were carried last: [`UNKNOWN`], [`TRANSPORT`], [`TUNNEL`].
     mode: AtomicU8,
     /// Inbound: [`KEEP`], [`ASK`], [`ASKED`].
@@ -47,6 +49,8 @@ pub(super) struct Sa<P: Provider> {
 struct State {
     esp: Numbers,
     ah: Numbers,
+    /// IPsecOV1: which packets it is for.
+    scope: Option<Box<V1Scope>>,
 }
 
 const UNKNOWN: u8 = 0;
@@ -76,10 +80,15 @@ impl<P: Provider> Sa<P> {
             ah_extended: ah.is_some_and(|ah| ah.extended_sequence_numbers),
             inbound: bundle.direction == Direction::Inbound,
             ipv6: bundle.endpoints.ipv6,
+            is_v1: bundle.extension.v1_scope.is_some(),
             window: bundle.extension.replay_window.unwrap_or(0),
             mode: AtomicU8::new(UNKNOWN),
             delete: AtomicU8::new(KEEP),
-            state: State { esp: Numbers::new(esp.map_or(0, |esp| esp.sequence_number_high)), ah: Numbers::new(ah.map_or(0, |ah| ah.sequence_number_high)) },
+            state: State {
+                esp: Numbers::new(esp.map_or(0, |esp| esp.sequence_number_high)),
+                ah: Numbers::new(ah.map_or(0, |ah| ah.sequence_number_high)),
+                scope: bundle.extension.v1_scope.map(Box::new),
+            },
         })
     }
 
@@ -132,6 +141,12 @@ impl<P: Provider> Sa<P> {
     #[inline]
     pub(super) fn admits(&self, source: impl FnOnce() -> IpAddr) -> bool {
         self.source.is_none_or(|only| only == source())
+    }
+
+    /// Which packets it is for, if it is an SA of IPsecOV1.
+    #[inline]
+    pub(super) fn scope(&self) -> Option<&V1Scope> {
+        if self.is_v1 { self.state.scope.as_deref() } else { None }
     }
 
     /// Whether its ESP stands in UDP there.
@@ -275,6 +290,9 @@ impl<P: Provider> Sa<P> {
 
     /// Whether a portion that cannot be read is that of a tunnel, as far as can be told (OV2-RECV-5a).
     pub(super) fn probably_tunnel(&self, position: Position) -> bool {
+        if let (Position::Outer, Some(scope)) = (position, self.scope()) {
+            return scope.tunnel.is_some();
+        }
         match (position, self.udp_esp) {
             // Something is around it.
             (Position::Inner, _) | (Position::Outer, Some(UdpEspType::Transport)) => false,

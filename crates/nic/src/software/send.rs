@@ -276,7 +276,7 @@ impl<'a, P: Provider> Sender<'a, P> {
             return if oob.tunnel_bits() == 0 { Ok(Sealing::AsItStands) } else { Err(SendFailure::TunnelHandle) };
         };
         let sa = self.bundle(handle)?;
-        if oob.tunnel_bits() != 0 || !matches!(sa.transforms, Transforms::Esp(_)) {
+        if oob.tunnel_bits() != 0 || sa.is_v1 || !matches!(sa.transforms, Transforms::Esp(_)) {
             return Ok(Sealing::Staged(sa));
         }
         let (header, l3_offset) = (oob.header_transmit(), usize::from(list.l3_offset));
@@ -293,6 +293,10 @@ impl<'a, P: Provider> Sender<'a, P> {
             0 => None,
             bits => Some(self.tunnel(bits, first)?),
         };
+        // IPsecOV1 has one handle a packet (OV1-3).
+        if tunnel.is_some_and(|tunnel| tunnel.is_v1 || first.is_v1) {
+            return Err(SendFailure::TunnelHandle);
+        }
         let bundles = Bundles { first, tunnel };
         let layers = self.layers(&bundles, list, list.buffer.as_slice(), masked)?;
         for buffer in &list.more {

@@ -1,5 +1,7 @@
 //! AH on receive: verifies a round's packets, at most one job each (OV2-RECV-5). It changes no byte of them.
 
+use core::sync::atomic::Ordering;
+
 use arrayvec::ArrayVec;
 use ipsec::{AhPart, AhSa, AuthBatch, BATCH, Provider};
 use ndis::{CryptoStatus, NetBufferList, Operation};
@@ -8,6 +10,7 @@ use packet::AhPacket;
 use super::journal::{After, End};
 use super::lookup::check_esp;
 use super::receive::{Carried, Memory, Receiver, Task, carries_tunnel};
+use super::v1;
 
 /// A packet that is being verified.
 struct Verifying<'a, 't, P: Provider> {
@@ -65,6 +68,10 @@ impl<'a, P: Provider> Receiver<'a, P> {
             check_esp(task.sa, payload).map(|()| after.next.push(Task { at: at as u32, operation: Operation::Esp, ..*task }))
         } else {
             match carries_tunnel(ah.next_header(), payload) {
+                Ok(_) if !v1::carries(task.sa, ah.next_header(), payload) => {
+                    self.counters.outside_filter.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
                 Ok(tunnel) => {
                     self.conclude(task, sequence, &Carried { payload, tunnel }, oob, after);
                     Ok(())

@@ -68,7 +68,13 @@ impl Kind {
             icv: 0,
             extras: false,
             ah_alignment: 0,
-            extension: SaExtension { iv_mask: 0x5eed_0000_0000_0001, replay_window: Some(64), allow_unauthenticated: false, udp_esp_port: None },
+            extension: SaExtension {
+                iv_mask: 0x5eed_0000_0000_0001,
+                replay_window: Some(64),
+                allow_unauthenticated: false,
+                udp_esp_port: None,
+                v1_scope: None,
+            },
             ports: (4500, 4500),
         }
     }

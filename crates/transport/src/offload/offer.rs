@@ -37,6 +37,9 @@ impl<P: Provider> OffloadManager<P> {
             }
             return;
         };
+        if self.v1.is_some() {
+            return self.ask_v1(&binding, offers);
+        }
         let uses_ex = parameters.version.uses_add_sa_ex();
         for sas in offers.chunks(if uses_ex { 1 } else { LIST }) {
             self.ask_for(&binding, uses_ex, sas);
@@ -47,14 +50,7 @@ impl<P: Provider> OffloadManager<P> {
         let mut asked = Vec::with_capacity(sas.len());
         let mut entries = Vec::with_capacity(sas.len());
         for &sa in sas {
-            let Some(&Record { state: State::Adding { wanted }, removed, reason, .. }) = self.record(sa) else { continue };
-            if !wanted || removed {
-                self.withdraw(sa, reason);
-                continue;
-            }
-            // Found out since it was given a place.
-            if self.full {
-                self.withdraw(sa, OffloadReason::Capacity);
+            if !self.still_asks(sa) {
                 continue;
             }
             let bundle = self.sad.with(sa, |sa| {
@@ -90,8 +86,23 @@ impl<P: Provider> OffloadManager<P> {
         }
     }
 
+    /// Whether an SA that was given a place is still to be asked for; if not, it has none any more.
+    pub(super) fn still_asks(&mut self, sa: Handle) -> bool {
+        let Some(&Record { state: State::Adding { wanted }, removed, reason, .. }) = self.record(sa) else { return false };
+        if !wanted || removed {
+            self.withdraw(sa, reason);
+            return false;
+        }
+        // Found out since it was given a place.
+        if self.full {
+            self.withdraw(sa, OffloadReason::Capacity);
+            return false;
+        }
+        true
+    }
+
     /// An offer that is not made after all.
-    fn withdraw(&mut self, sa: Handle, reason: OffloadReason) {
+    pub(super) fn withdraw(&mut self, sa: Handle, reason: OffloadReason) {
         self.set_state(sa, State::Absent);
         self.set_reason(sa, reason);
         self.forget_if_gone(sa);
@@ -105,7 +116,7 @@ impl<P: Provider> OffloadManager<P> {
         }
     }
 
-    fn added(&mut self, sa: Handle, answer: Result<OffloadHandle, Status>) {
+    pub(super) fn added(&mut self, sa: Handle, answer: Result<OffloadHandle, Status>) {
         let Some(&Record { state: State::Adding { wanted }, removed, reason, .. }) = self.record(sa) else { return };
         let wanted = wanted && !removed;
         match answer {
