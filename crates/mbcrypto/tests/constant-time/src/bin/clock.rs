@@ -199,7 +199,7 @@ fn tests<'a>(kernel: Kernel, length: usize) -> Vec<Test<'a>> {
         let own = Rc::clone(&slots);
         let fresh = move |state: &mut State, slot: usize| own.load(state, secret, slot);
         // What a slot's packets look like sealed.
-        let arrived: Vec<(Vec<Vec<u8>>, [[u8; 16]; BATCH])> = (0..SLOTS)
+        let arrived: Vec<Sealed> = (0..SLOTS)
             .map(|slot| {
                 let mut state = State::new();
                 fresh(&mut state, slot);
@@ -236,6 +236,9 @@ fn tests<'a>(kernel: Kernel, length: usize) -> Vec<Test<'a>> {
     }
     all
 }
+
+/// Texts and tags of a slot's packets.
+type Sealed = (Vec<Vec<u8>>, [[u8; 16]; BATCH]);
 
 /// What is secret in a test.
 #[derive(Clone, Copy, PartialEq, Eq)]
