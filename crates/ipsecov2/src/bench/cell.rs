@@ -9,6 +9,7 @@ use ipsec::{Crypto, Suite};
 use ndis::Direction;
 
 use super::engine::{Nic, SaPlan, Sender, Whole};
+use super::large::{LargeSendWay, LargeTemplate};
 use super::packets::{Picker, Template};
 use super::provider::{ProviderWay, SaSet};
 use super::refusal::check_profile;
@@ -155,6 +156,7 @@ impl WaySet {
             set.add_providers(options, &mut sets, operation)?;
             set.add_engines(options, &mut sets, operation)?;
         }
+        set.add_large_sends(options, &mut sets)?;
         Ok(set)
     }
 
@@ -221,7 +223,10 @@ impl WaySet {
 
     fn add_engines(&mut self, options: &Options, sets: &mut SaSets, operation: Operation) -> Result<(), BenchError> {
         let Cell { suite, bytes, workers, batch, .. } = self.cell;
-        let tables: Vec<Table> = Table::ALL.into_iter().filter(|table| table.operation() == Some(operation) && options.tables.contains(table)).collect();
+        let tables: Vec<Table> = Table::ALL
+            .into_iter()
+            .filter(|table| table.operation() == Some(operation) && *table != Table::LargeSend && options.tables.contains(table))
+            .collect();
         if tables.is_empty() {
             return Ok(());
         }
@@ -262,6 +267,36 @@ impl WaySet {
             for (worker, way) in self.workers.iter_mut().zip(ways) {
                 worker.push(way);
             }
+        }
+        Ok(())
+    }
+
+    /// Large packets that a NIC cuts, if the card has large sends. A segment alone is none, and one worker shows all that there is to see.
+    fn add_large_sends(&mut self, options: &Options, sets: &mut SaSets) -> Result<(), BenchError> {
+        let Cell { suite, bytes, workers, batch, .. } = self.cell;
+        let operation = Operation::Seal;
+        if !options.tables.contains(&Table::LargeSend) || workers != 1 || batch < 2 {
+            return Ok(());
+        }
+        let offered = |profile: &Profile| {
+            let (v2, limits) = (profile.offload.ipsec_v2, profile.offload.lso_v2.ipv4);
+            v2.lso_supported && v2.transport && limits.max_offload_size as usize >= LargeTemplate::PAYLOAD
+        };
+        if !options.profile.as_ref().is_none_or(offered) {
+            return Ok(());
+        }
+        let sa = sets.get(options.crypto)?;
+        let text = Arc::new(Template::text(sa.get(0)?, LargeTemplate::text(bytes))?);
+        let template = Arc::new(LargeTemplate::new(sa.get(0)?, bytes, batch)?);
+        let limit = self.add_limit(options, sets, operation, &text)?;
+        let profile = options.profile.as_ref();
+        let plan = SaPlan { profile, crypto: options.crypto, suite, count: self.cell.sas(operation), direction: Direction::Outbound, bytes };
+        let nic = Nic::new(plan)?;
+        let way = LargeSendWay::new(&nic, template, self.cell.picker(operation, 0), 0, batch, sets.sender()?)?;
+        self.nics.push(nic);
+        self.entries.push(Entry { table: Table::LargeSend, operation, provider: options.crypto, text: text.text, limit, shown: true });
+        if let Some(ways) = self.workers.first_mut() {
+            ways.push(Box::new(way));
         }
         Ok(())
     }

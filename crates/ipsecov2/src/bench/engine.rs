@@ -176,6 +176,11 @@ impl Nic {
         Ok(NicSend { path, pool, sas, template, picker, sequence, size, wire, ready: Vec::new(), done: NblBatch::new(), proof: Proof::new(opener) })
     }
 
+    /// What a worker's way to the wire begins with: the way through the stack, and the handles of the SAs.
+    pub(super) fn open(&self) -> Result<(Datapath, Arc<Vec<OffloadHandle>>), BenchError> {
+        Ok((self.stack.open_datapath(ADAPTER)?, Arc::clone(&self.sas)))
+    }
+
     /// A worker's way of sealed frames from the wire.
     pub(super) fn receiver(&self, sender: Sender, size: usize) -> Result<NicReceive, BenchError> {
         let (path, pool) = (self.stack.open_datapath(ADAPTER)?, BufferPool::new());
@@ -184,27 +189,27 @@ impl Nic {
 }
 
 /// Opens a packet of those that a way has put on the wire, when it is asked to.
-struct Proof {
+pub(super) struct Proof {
     opener: Arc<SaSet>,
-    wanted: bool,
+    pub(super) wanted: bool,
 }
 
 impl Proof {
-    const fn new(opener: Arc<SaSet>) -> Self {
+    pub(super) const fn new(opener: Arc<SaSet>) -> Self {
         Self { opener, wanted: true }
     }
 
-    fn see(&mut self, wire: &FrameBatch) -> Result<(), BenchError> {
+    pub(super) fn see(&mut self, wire: &FrameBatch) -> Result<(), BenchError> {
         if !core::mem::take(&mut self.wanted) {
             return Ok(());
         }
         // The first and the last, which are of different batches if there are several.
-        wire.first().into_iter().chain(wire.last()).try_for_each(|frame| self.opener.prove(frame.buffer.as_slice()))
+        wire.first().into_iter().chain(wire.last()).try_for_each(|frame| frame.packets().next().map_or(Ok(()), |packet| self.opener.prove(packet)))
     }
 }
 
 /// So many batches, made ready one after the other; those used before are filled again.
-fn make_ready<T: Default>(ready: &mut Vec<T>, count: usize, mut fill: impl FnMut(&mut T) -> Result<(), BenchError>) -> Result<(), BenchError> {
+pub(super) fn make_ready<T: Default>(ready: &mut Vec<T>, count: usize, mut fill: impl FnMut(&mut T) -> Result<(), BenchError>) -> Result<(), BenchError> {
     ready.resize_with(count.max(ready.len()), T::default);
     ready.iter_mut().take(count).try_for_each(&mut fill)
 }

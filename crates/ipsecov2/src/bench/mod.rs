@@ -27,6 +27,7 @@
 
 mod cell;
 mod engine;
+mod large;
 mod machine;
 mod packets;
 mod plan;
@@ -68,16 +69,20 @@ pub enum Table {
     SoftwareOut,
     /// As inbound, with IPsec offload switched off.
     SoftwareIn,
+    /// Large packets in net buffer lists, with handles, to trains of sealed segments on the wire: stack, miniport, and the NIC, which cuts them. Bytes are those of
+    /// a segment's TCP payload; packets are segments.
+    LargeSend,
 }
 
 impl Table {
     /// Whether it needs a NIC that takes the suite.
     pub const fn offloads(self) -> bool {
-        matches!(self, Self::NicSend | Self::NicReceive | Self::Outbound | Self::Inbound)
+        matches!(self, Self::NicSend | Self::NicReceive | Self::Outbound | Self::Inbound | Self::LargeSend)
     }
 
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 7] = [Self::Provider, Self::NicSend, Self::NicReceive, Self::Outbound, Self::Inbound, Self::SoftwareOut, Self::SoftwareIn];
+    pub const ALL: [Self; 8] =
+        [Self::Provider, Self::NicSend, Self::NicReceive, Self::Outbound, Self::Inbound, Self::SoftwareOut, Self::SoftwareIn, Self::LargeSend];
 
     /// Its name in options and rows.
     pub const fn name(self) -> &'static str {
@@ -89,6 +94,7 @@ impl Table {
             Self::Inbound => "inbound",
             Self::SoftwareOut => "software-out",
             Self::SoftwareIn => "software-in",
+            Self::LargeSend => "large-send",
         }
     }
 
@@ -96,7 +102,7 @@ impl Table {
     pub const fn operation(self) -> Option<Operation> {
         match self {
             Self::Provider => None,
-            Self::NicSend | Self::Outbound | Self::SoftwareOut => Some(Operation::Seal),
+            Self::NicSend | Self::Outbound | Self::SoftwareOut | Self::LargeSend => Some(Operation::Seal),
             Self::NicReceive | Self::Inbound | Self::SoftwareIn => Some(Operation::Open),
         }
     }

@@ -28,6 +28,7 @@ Tables:
   inbound       the whole way in: NIC, stack, replay, headers off, policy
   software-out  the whole way out with offload switched off
   software-in   the whole way in with offload switched off
+  large-send    large packets that the NIC cuts; bytes and packets are those of segments
 
 The limit of a figure is the fastest library at the same number of bytes under the cipher, with the same batch, in the same rounds. All that is measured \
 takes turns; figures are medians over the rounds, the spread is the distance between quartiles; where that is large, ! marks it. With --suite, --bytes, --workers, --sas or --batch every \
