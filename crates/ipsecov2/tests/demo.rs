@@ -369,9 +369,11 @@ fn wrong_usage_is_refused() {
 fn the_trace_shows_requests_and_statuses_and_no_key() {
     let run = demo(&["--trace", "--json"]).succeeds();
     assert_eq!(serde_json::from_str::<Value>(&run.stdout).unwrap()["passed"], true);
+    for host in ["a: request ", "b: request "] {
+        let first = run.stderr.lines().find(|line| line.starts_with(host) && line.contains(" down: "));
+        assert!(first.is_some_and(|line| line.contains(" down: set OFFLOAD_ENCAPSULATION")), "{host}{first:?}");
+    }
     for text in [
-        "a: request 1 down: set OFFLOAD_ENCAPSULATION",
-        "b: request 1 down: ",
         "ADD_SA_EX",
         "DELETE_SA",
         "UPDATE_SA",
