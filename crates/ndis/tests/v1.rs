@@ -136,15 +136,16 @@ proptest! {
 /// OV1-2: what the structures have no place for is refused, not lost. No key byte is shown on the way.
 #[test]
 fn what_has_no_place_is_refused() {
+    type Change = fn(&mut V1Sa);
     let des = || Associations::Esp(esp(EncryptionAlgorithm::DesCbc, Some(AuthenticationAlgorithm::HmacSha1), 1));
     let aes = EncryptionAlgorithm::AesCbc(AesKeySize::Aes128);
-    let with = |associations, change: fn(&mut V1Sa)| {
+    let with = |associations, change: Change| {
         let mut sa = sa(OUT, associations, false);
         change(&mut sa);
         v1::encode(&V1Request::AddSa { sa: Box::new(sa), handle: None }, v1::KeyOrder::default()).map(|_| ())
     };
     assert_eq!(with(des(), |_| {}), Ok(()));
-    let wrong: [(Associations, fn(&mut V1Sa)); 6] = [
+    let wrong: [(Associations, Change); 6] = [
         (Associations::Esp(esp(aes, Some(AuthenticationAlgorithm::HmacSha1), 1)), |_| {}),
         (Associations::Ah(ah(AuthenticationAlgorithm::HmacSha256, 1)), |_| {}),
         (des(), |sa| sa.extension.iv_mask = 1),

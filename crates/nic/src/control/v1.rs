@@ -130,14 +130,12 @@ impl Control {
             }
         };
         let token = self.token();
-        match self.add_and_wait(engine, token, &bundle) {
-            Some(result) => self.added(engine, record, result),
-            None => {
-                // Whatever becomes of it, nobody has it.
-                self.operations.insert(token, Operation::Add { request: None, entry: 0, record });
-                Err(Status::FAILURE)
-            }
+        if let Some(result) = self.add_and_wait(engine, token, &bundle) {
+            return self.added(engine, record, result);
         }
+        // Whatever becomes of it, nobody has it.
+        self.operations.insert(token, Operation::Add { request: None, entry: 0, record });
+        Err(Status::FAILURE)
     }
 
     /// `None`: the engine has not ended it.
