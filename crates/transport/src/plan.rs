@@ -85,13 +85,11 @@ impl<'a, P: Provider> Stage<'_, P> {
         let mut mark = Mark::clear(parsed.total_len());
         self.counters.seen.add(parsed.total_len());
         if nbl.oob.checksum != 0 {
-            match place_sum(nbl, parsed) {
-                Some(headers) => mark.headers = headers,
-                None => {
-                    mark.work = Work::Dropped(DropReason::Malformed);
-                    return mark.write(nbl);
-                }
-            }
+            let Some(headers) = place_sum(nbl, parsed) else {
+                mark.work = Work::Dropped(DropReason::Malformed);
+                return mark.write(nbl);
+            };
+            mark.headers = headers;
         }
         let (sa, work) = match snapshot.spd.outbound_packet(|| flow(parsed)) {
             Action::Bypass => (None, Work::Clear),
