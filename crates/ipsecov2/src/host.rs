@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use ipsec::Crypto;
 use ndis::{
-    AdapterState, Datapath, Filter, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, Offload, Protocol, Registry, Stack, StackError,
-    StatusIndication,
+    AdapterState, Datapath, Filter, Keyword, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, Offload, Protocol, Registry, Stack,
+    StackError, StatusIndication,
 };
 use nic::{DeletePolicy, NicCounters, NicDriver, NicParameters, SoftwareEngine};
 use packet::{BufferPool, FrameBatch, Medium, Time};
@@ -82,6 +82,16 @@ impl HostConfig {
     #[must_use]
     pub fn with_profile(self, profile: &Profile) -> Self {
         Self { version: profile.version, hardware: profile.offload, deviates_without_tunnel: profile.deviates_without_tunnel(), ..self }
+    }
+
+    /// The same with checksum offload switched off by its keywords, in a registry of its own: for those who look at IPsec alone.
+    #[must_use]
+    pub fn without_checksums(self) -> Self {
+        let registry = MemoryRegistry::new();
+        for keyword in [Keyword::TcpUdpChecksumIpv4, Keyword::TcpUdpChecksumIpv6] {
+            registry.set_text(ADAPTER, keyword, "0");
+        }
+        Self { registry: Arc::new(registry), ..self }
     }
 
     /// The same with a NIC that holds so many SA bundles.

@@ -3,10 +3,11 @@
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-use packet::{Buffer, Frame, FrameForm, Time};
+use packet::{Buffer, ChecksumState, Frame, FrameForm, Time};
 
 use crate::oob::OutOfBand;
 use crate::status::Status;
+use crate::tasks::ChecksumRequest;
 
 /// Two words that belong to the protocol driver that owns a list while it is sent (`ProtocolReserved`); nobody below looks at them.
 pub type ProtocolReserved = [u64; 2];
@@ -46,7 +47,7 @@ impl NetBufferList {
     /// A list from a frame of a link; it belongs to no ordering group.
     #[inline]
     pub fn from_frame(frame: Frame, l3_offset: u16) -> Self {
-        let Frame { buffer, timestamp, tag, order: _, form: _ } = frame;
+        let Frame { buffer, timestamp, tag, order: _, form: _, checksum: _ } = frame;
         // Every member by itself: `..Self::default()` makes a whole list first, and drops what is left of it.
         Self {
             buffer,
@@ -61,10 +62,27 @@ impl NetBufferList {
         }
     }
 
+    /// The same for a frame that is to be sent: what it leaves to be computed ([`ChecksumState::Partial`]) is asked for in its out-of-band data, in a form that
+    /// no NIC takes: the protocol driver that sends it has to say where that is, or to compute it.
+    #[inline]
+    pub fn to_send(frame: Frame) -> Self {
+        let checksum = if frame.checksum == ChecksumState::Partial { ChecksumRequest::UNPLACED } else { 0 };
+        let mut list = Self::from_frame(frame, 0);
+        list.oob.checksum = checksum;
+        list
+    }
+
     /// Takes the first net buffer out as a frame for the wire, with the list's timestamp, tag and ordering group.
     #[inline]
     pub fn take_frame(&mut self) -> Frame {
-        Frame { buffer: core::mem::take(&mut self.buffer), timestamp: self.timestamp, tag: self.tag, order: self.order, form: FrameForm::PACKET }
+        Frame {
+            buffer: core::mem::take(&mut self.buffer),
+            timestamp: self.timestamp,
+            tag: self.tag,
+            order: self.order,
+            form: FrameForm::PACKET,
+            checksum: ChecksumState::Unknown,
+        }
     }
 
     /// All net buffers, in order.

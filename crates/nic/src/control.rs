@@ -33,7 +33,7 @@ impl Gate {
     pub(crate) const HALTED: u32 = 2;
     /// IPsec offload is configured for sends.
     pub(crate) const SEND: u32 = 4;
-    /// IPsec offload is configured and active for received packets.
+    /// Some offload is configured and active for received packets.
     pub(crate) const RECEIVE: u32 = 8;
 
     #[inline]
@@ -152,7 +152,8 @@ impl Control {
         if any(EngineConfig::ipsec_sends) {
             self.work |= Gate::SEND;
         }
-        if any(EngineConfig::ipsec_receives) {
+        let sums = |config: &EngineConfig, version| config.checksum_receives(version).is_supported();
+        if any(EngineConfig::ipsec_receives) || any(sums) || config.strips_tags() {
             self.work |= Gate::RECEIVE;
         }
         self.set_gate();

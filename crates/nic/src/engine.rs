@@ -24,7 +24,7 @@
 //! Methods of [`Engine`] other than [`Engine::queue`] are called one at a time (the miniport holds its own mutex for the moment), from any thread,
 //! beside traffic on any number of queues. They must neither block nor call back. Methods of one [`EngineQueue`] are called by one thread at a time.
 
-use ndis::{Encapsulation, IpsecOffloadV2, NblBatch, Offload, OffloadHandle, SaBundle, Status, UpdateSa};
+use ndis::{ChecksumSet, Encapsulation, IpsecOffloadV2, NblBatch, Offload, OffloadHandle, SaBundle, Status, UpdateSa};
 use packet::{FrameBatch, IpVersion, Medium};
 
 pub use ndis::LaneContext;
@@ -147,6 +147,50 @@ impl EngineConfig {
         self.current.ipsec_v2.is_supported() && (version == IpVersion::V4 || ipv6_supported) && self.activation(version).sends_under(encapsulation)
     }
 
+    /// The checksums that are computed in packets of that IP version as they are sent; none if nothing is active for it.
+    pub fn checksum_sends(&self, version: IpVersion) -> ChecksumSet {
+        let checksum = &self.current.checksum;
+        let set = match version {
+            IpVersion::V4 => checksum.ipv4_transmit,
+            IpVersion::V6 => checksum.ipv6_transmit,
+        };
+        if self.activation(version).sends_under(set.encapsulation) { set } else { ChecksumSet::default() }
+    }
+
+    /// The checksums that are verified in received packets of that IP version; none before an encapsulation is set.
+    pub fn checksum_receives(&self, version: IpVersion) -> ChecksumSet {
+        let checksum = &self.current.checksum;
+        let set = match version {
+            IpVersion::V4 => checksum.ipv4_receive,
+            IpVersion::V6 => checksum.ipv6_receive,
+        };
+        let activation = self.activation(version);
+        if activation.receives() && activation.sends_under(set.encapsulation) { set } else { ChecksumSet::default() }
+    }
+
+    /// Whether 802.1Q tags that are out of band go into frames: some offload that is configured has that form.
+    pub fn inserts_tags(&self) -> bool {
+        let Offload { checksum, lso_v1, lso_v2, ipsec_v1, ipsec_v2, .. } = &self.current;
+        let sets = [checksum.ipv4_transmit, checksum.ipv4_receive, checksum.ipv6_transmit, checksum.ipv6_receive];
+        let large = [lso_v1, &lso_v2.ipv4, &lso_v2.ipv6].map(|set| set.encapsulation);
+        sets.iter()
+            .map(|set| set.encapsulation)
+            .chain(large)
+            .chain([ipsec_v1.encapsulation, ipsec_v2.encapsulation])
+            .any(|encapsulation| encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q_IN_OOB))
+    }
+
+    /// Whether 802.1Q tags of received frames are taken out of the data: every family that is active was activated with tags out of band, and some offload has
+    /// that form.
+    pub fn strips_tags(&self) -> bool {
+        let apart = |activation| match activation {
+            Activation::On { encapsulation, .. } => Some(encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q_IN_OOB)),
+            Activation::Initial | Activation::Off => None,
+        };
+        let active = [apart(self.ipv4), apart(self.ipv6)];
+        self.medium == Medium::Ethernet && self.inserts_tags() && active.contains(&Some(true)) && !active.contains(&Some(false))
+    }
+
     /// Whether IPsecOV2 is done on received packets of that outer IP version (OV2-CAP-9).
     pub fn ipsec_receives(&self, version: IpVersion) -> bool {
         self.ipsec_sends(version) && self.activation(version).receives()
@@ -206,7 +250,7 @@ pub trait Engine: Send + Sync + 'static {
 /// The data side of a NIC for one lane.
 ///
 /// The miniport has sorted out what never reaches an engine: while the adapter resets or is gone nothing does; lists with a handle do only while
-/// IPsec offload is configured; received frames do only while receive offload is active for a family.
+/// IPsec offload is configured; received frames do only while some receive offload is active for a family.
 pub trait EngineQueue: Send {
     /// Sends the lists of `batch` in order and leaves it empty. Frames go to `wire` in that order (OV2-SEND-6); each list goes to `done` exactly
     /// once, now or from a later [`EngineQueue::poll`].

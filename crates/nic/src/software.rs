@@ -4,6 +4,7 @@
 //! vendor extensions, transport and tunnel mode and transport over tunnel, all four types of UDP encapsulation, IPv4 with options and IPv6 with extension
 //! headers, 32-bit and extended sequence numbers; large sends of versions 1 and 2, and as extensions of UDP and through tunnels, protected and in clear.
 //! And all of IPsecOV1, for adapters that have it.
+//! Beside it, and together with it, it computes and verifies IP, TCP and UDP checksums, and takes 802.1Q tags in the data or out of band.
 //!
 //! Per packet there is no lock, no allocation and no system call. A batch is worked through in stages (check and look up, cryptography, verdicts), 64
 //! packets to a call of the cryptographic provider, inside one guard of the SA table, so that a deletion completes when no batch can still use the SA.
@@ -23,10 +24,14 @@ mod portion;
 mod receive;
 mod sa;
 mod send;
+mod services;
 mod stages;
+mod sums;
 mod transforms;
+mod upper;
 mod v1;
 mod verify;
+mod vlan;
 mod word;
 
 use core::fmt;
@@ -37,8 +42,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ipsec::{Crypto, Provider};
 use ndis::{
-    AuthenticationAlgorithms, Encapsulation, EncryptionAlgorithms, IpsecOffloadV2, LargeSendLimits, LargeSendSet, LargeSendV2, NblBatch, Offload,
-    OffloadHandle, SaBundle, Status, UdpEspTypes, UpdateSa,
+    AuthenticationAlgorithms, ChecksumOffload, ChecksumSet, Encapsulation, EncryptionAlgorithms, IpsecOffloadV2, LargeSendLimits, LargeSendSet, LargeSendV2,
+    NblBatch, Offload, OffloadFlags, OffloadHandle, SaBundle, Status, UdpEspTypes, UpdateSa,
 };
 use packet::{FrameBatch, Medium, Spi};
 use sa_table::{CapacityError, Handle, InsertError, Lane, SEED_WORDS, SaTable, Seed};
@@ -49,6 +54,7 @@ use self::portion::Ports;
 use self::receive::Receiver;
 use self::sa::Sa;
 use self::send::Sender;
+use self::services::Services;
 use self::word::Word;
 use crate::engine::{Engine, EngineConfig, EngineEvent, EngineQueue, LaneContext, Progress, Token};
 
@@ -70,6 +76,8 @@ struct Shared<P: Provider> {
     table: SaTable<Sa<P>>,
     /// [`Word`] of the configuration; the highest two: [`BARE_IP`], [`NO_END_REQUESTS`].
     config: AtomicU64,
+    /// [`Services`] of the configuration.
+    services: AtomicU64,
     ports: Ports,
     limits: LargeSendLimits,
     counters: Counters,
@@ -126,6 +134,7 @@ impl<P: Provider> SoftwareEngine<P> {
             provider,
             table,
             config: AtomicU64::new(0),
+            services: AtomicU64::new(0),
             ports: Ports::default(),
             limits: LargeSendLimits::default(),
             counters: Counters::default(),
@@ -153,8 +162,13 @@ impl<P: Provider> SoftwareEngine<P> {
 
 /// All that the software engine can do (OV2-CAP-12), for `capacity` SA bundles.
 pub fn software_capabilities(capacity: u32) -> Offload {
+    let tags = Encapsulation::IEEE_802_3_P_AND_Q | Encapsulation::IEEE_802_3_P_AND_Q_IN_OOB;
+    let encapsulation = Encapsulation::NULL | Encapsulation::IEEE_802_3 | tags;
+    let ipv6 =
+        ChecksumSet { encapsulation, ip_options_supported: true, tcp_options_supported: true, tcp_checksum: true, udp_checksum: true, ip_checksum: false };
+    let ipv4 = ChecksumSet { ip_checksum: true, ..ipv6 };
     let ipsec_v2 = IpsecOffloadV2 {
-        encapsulation: Encapsulation::NULL | Encapsulation::IEEE_802_3 | Encapsulation::IEEE_802_3_P_AND_Q,
+        encapsulation,
         ipv6_supported: true,
         ipv4_options: true,
         ipv6_non_ipsec_extension_headers: true,
@@ -173,6 +187,7 @@ pub fn software_capabilities(capacity: u32) -> Offload {
         ext_lso_tunnel: true,
         ..IpsecOffloadV2::default()
     };
+    let checksum = ChecksumOffload { ipv4_transmit: ipv4, ipv4_receive: ipv4, ipv6_transmit: ipv6, ipv6_receive: ipv6 };
     let large_send = LargeSendSet {
         encapsulation: ipsec_v2.encapsulation,
         max_offload_size: LARGE_SEND_MOST,
@@ -184,7 +199,8 @@ pub fn software_capabilities(capacity: u32) -> Offload {
     // The ABI has no members for options in version 2 over IPv4, and version 1 knows TCP only.
     let ipv4 = LargeSendSet { tcp_options: false, ip_options: false, ..large_send };
     let lso_v1 = LargeSendSet { ext_udp: false, ..large_send };
-    Offload { ipsec_v1: v1::capabilities(capacity), ipsec_v2, lso_v1, lso_v2: LargeSendV2 { ipv4, ipv6: large_send }, ..Offload::default() }
+    let flags = OffloadFlags::IPSEC_V2_AND_TCP_CHECKSUM_COEXISTENCE | OffloadFlags::IPSEC_V2_AND_UDP_CHECKSUM_COEXISTENCE;
+    Offload { checksum, ipsec_v1: v1::capabilities(capacity), ipsec_v2, lso_v1, lso_v2: LargeSendV2 { ipv4, ipv6: large_send }, flags }
 }
 
 /// A seed that nobody outside knows: the standard library's hash keys come from the system's random generator.
@@ -214,9 +230,10 @@ impl<P: Provider> Shared<P> {
     }
 
     #[inline]
-    fn load_config(&self) -> (Word, Medium) {
+    fn load_config(&self) -> (Word, Services, Medium) {
+        let services = Services(self.services.load(Ordering::Acquire));
         let bits = self.config.load(Ordering::Acquire);
-        (Word(bits & !(BARE_IP | NO_END_REQUESTS)), if bits & BARE_IP == 0 { Medium::Ethernet } else { Medium::Ip })
+        (Word(bits & !(BARE_IP | NO_END_REQUESTS)), services, if bits & BARE_IP == 0 { Medium::Ethernet } else { Medium::Ip })
     }
 }
 
@@ -240,6 +257,7 @@ impl<P: Provider> Engine for SoftwareEngine<P> {
         let quiet = if config.end_of_life_requests { 0 } else { NO_END_REQUESTS };
         self.shared.ports.set_adapter(config.udp_esp_port);
         self.shared.limits.set(&config.current, |version, encapsulation| config.activation(version).sends_under(encapsulation));
+        self.shared.services.store(Services::of(config).0, Ordering::Release);
         self.shared.config.store(Word::of(config).0 | medium | quiet, Ordering::Release);
     }
 
@@ -341,16 +359,16 @@ impl<P: Provider> EngineQueue for Queue<P> {
     fn send(&mut self, lane: &mut LaneContext<'_>, batch: &mut NblBatch, done: &mut NblBatch, wire: &mut FrameBatch) {
         let Shared { provider, counters, limits, plain, .. } = &*self.shared;
         let guard = self.lane.enter();
-        let (word, medium) = self.shared.load_config();
-        Sender { provider, word, medium, guard: &guard, counters, limits, plain: *plain }.send(batch, done, wire, &mut self.sending, lane.pool);
+        let (word, services, medium) = self.shared.load_config();
+        Sender { provider, word, services, medium, guard: &guard, counters, limits, plain: *plain }.send(batch, done, wire, &mut self.sending, lane.pool);
     }
 
     fn receive(&mut self, _lane: &mut LaneContext<'_>, frames: &mut FrameBatch, up: &mut NblBatch) {
         let Shared { provider, counters, ports, plain, .. } = &*self.shared;
         let guard = self.lane.enter();
-        let (word, medium) = self.shared.load_config();
+        let (word, services, medium) = self.shared.load_config();
         let finder = Finder { word, guard: &guard, ports };
-        Receiver { provider, medium, finder, counters, plain: *plain }.receive(frames, up, &mut self.receiving);
+        Receiver { provider, services, medium, finder, counters, plain: *plain }.receive(frames, up, &mut self.receiving);
     }
 
     /// No batch is open between calls, so nothing waits for this lane; it ends what waited for its last batch.

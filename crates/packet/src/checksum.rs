@@ -169,6 +169,52 @@ pub fn fill_segment(src: IpAddress, dst: IpAddress, protocol: IpProtocol, segmen
     Ok(true)
 }
 
+/// Puts the sum over the pseudo-header, length included, into the checksum field of the TCP or UDP `segment`: what a stack leaves the NIC to finish
+/// (OV2-SEND-9). `false`: it is of another protocol, and nothing was changed.
+///
+/// # Errors
+/// As [`verify_segment`].
+pub fn seed_segment(src: IpAddress, dst: IpAddress, protocol: IpProtocol, segment: &mut [u8]) -> Result<bool, ParseError> {
+    if protocol != IpProtocol::TCP && protocol != IpProtocol::UDP {
+        return Ok(false);
+    }
+    let Some((part, at)) = covered(protocol, segment)? else { return Ok(false) };
+    let value = pseudo_header(src, dst, protocol, part.len() as u32).fold();
+    put(segment, at, &value.to_be_bytes());
+    Ok(true)
+}
+
+/// Finishes the checksum of the TCP or UDP `segment`, whose field holds the sum over the pseudo-header. `false`: it is of another protocol, and nothing was
+/// changed.
+///
+/// ```
+/// use packet::{IpProtocol, checksum};
+///
+/// let (source, destination) = ("10.0.0.1".parse()?, "10.0.0.2".parse()?);
+/// let mut segment = [0, 53, 0, 54, 0, 11, 0, 0, 1, 2, 3];
+/// checksum::seed_segment(source, destination, IpProtocol::UDP, &mut segment)?;
+/// checksum::finish_segment(IpProtocol::UDP, &mut segment)?;
+/// let verdict = checksum::verify_segment(source, destination, IpProtocol::UDP, &segment)?;
+/// assert_eq!(verdict, Some(packet::ChecksumVerdict::Good));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+/// As [`verify_segment`].
+pub fn finish_segment(protocol: IpProtocol, segment: &mut [u8]) -> Result<bool, ParseError> {
+    if protocol != IpProtocol::TCP && protocol != IpProtocol::UDP {
+        return Ok(false);
+    }
+    let Some((part, at)) = covered(protocol, segment)? else { return Ok(false) };
+    let mut value = checksum(part);
+    if value == 0 && protocol == IpProtocol::UDP {
+        // 0 would say that there is none (RFC 768).
+        value = 0xffff;
+    }
+    put(segment, at, &value.to_be_bytes());
+    Ok(true)
+}
+
 /// The part of the segment that the checksum covers, and where its field is.
 fn covered(protocol: IpProtocol, segment: &[u8]) -> Result<Option<(&[u8], usize)>, ParseError> {
     let Some(at) = checksum_offset(protocol) else { return Ok(None) };

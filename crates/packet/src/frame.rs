@@ -48,6 +48,19 @@ impl Sub for Time {
     }
 }
 
+/// What is known of the TCP or UDP checksum of the packet in a frame; with IPsec or tunnels inside, of the packet as it is handed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ChecksumState {
+    /// Nothing: it is to be taken as it stands.
+    #[default]
+    Unknown,
+    /// On the way out: its field holds the sum over the pseudo-header, length included, and whoever sends the packet computes the rest, as virtio and TUN
+    /// devices have it (`CHECKSUM_PARTIAL`).
+    Partial,
+    /// On the way in: it was verified, and need not be verified again.
+    Verified,
+}
+
 /// A frame on its way from or to a link: its bytes and what goes along with them.
 #[derive(Default)]
 pub struct Frame {
@@ -62,6 +75,8 @@ pub struct Frame {
     pub order: u16,
     /// Whether the bytes are one packet, a train of packets, or a packet that is to be cut. Links take the packets of a train one by one.
     pub form: FrameForm,
+    /// What is known of the TCP or UDP checksum.
+    pub checksum: ChecksumState,
 }
 
 impl Frame {
@@ -79,6 +94,7 @@ impl fmt::Debug for Frame {
             .field("tag", &self.tag)
             .field("order", &self.order)
             .field("form", &self.form)
+            .field("checksum", &self.checksum)
             .finish()
     }
 }

@@ -98,3 +98,6 @@ pub use udp::{UDP_HEADER_LEN, UdpPacket, UdpRepr};
 
 pub mod udp_esp;
 pub use udp_esp::{NAT_KEEPALIVE, NON_ESP_MARKER, UDP_ESP_PORT, UdpEncapsulated};
+
+pub mod vlan;
+pub use vlan::{insert_tag, strip_tag};

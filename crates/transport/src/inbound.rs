@@ -8,7 +8,7 @@
 use arrayvec::ArrayVec;
 use ipsec::{Provider, Scratch};
 use ndis::{CryptoStatus, IpsecReceive, LaneContext, NblBatch, NetBufferList, Operation};
-use packet::{Frame, FrameBatch, FrameForm, IpAddress, Time};
+use packet::{ChecksumState, Frame, FrameBatch, FrameForm, IpAddress, Time};
 use sa_table::{Guard, Handle};
 
 use crate::association::Association;
@@ -17,6 +17,7 @@ use crate::lane::{CHUNK, TransportLane};
 use crate::packet_reason::PacketReason;
 use crate::sa::Sa;
 use crate::spd::Action;
+use crate::tasks::{self, put_tag_back};
 use crate::transport::{ClearPolicy, LaneNews, Shared, Snapshot};
 use crate::verdict::{AssociationSeen, DropReason, InboundVerdict, MAX_ASSOCIATIONS, Verdict, WayCounters};
 
@@ -144,12 +145,13 @@ impl<P: Provider> TransportLane<P> {
         }
         if kept == 0 {
             // As nearly always: no list is written to once more.
-            out.delivered.extend(received.drain(..).map(|NetBufferList { buffer, timestamp, tag, .. }| Frame {
+            out.delivered.extend(received.drain(..).map(|NetBufferList { buffer, timestamp, tag, oob, .. }| Frame {
                 buffer,
                 timestamp,
                 tag,
                 order: 0,
                 form: FrameForm::PACKET,
+                checksum: tasks::state(oob.checksum_report()),
             }));
         } else {
             deliver(received.get_mut(kept..).unwrap_or_default(), out);
@@ -161,7 +163,8 @@ impl<P: Provider> TransportLane<P> {
 
 /// Delivers the packets of these lists, as they are. They are in no order on the wire any more.
 fn deliver(lists: &mut [NetBufferList], out: &mut InboundBatch) {
-    out.delivered.extend(lists.iter_mut().map(|nbl| Frame { order: 0, ..nbl.take_frame() }));
+    let frame = |nbl: &mut NetBufferList| Frame { order: 0, checksum: tasks::state(nbl.oob.checksum_report()), ..nbl.take_frame() };
+    out.delivered.extend(lists.iter_mut().map(frame));
 }
 
 /// What opening in software takes.
@@ -308,10 +311,14 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
                 verdict,
             });
         }
+        // It was taken out for this adapter; whoever gets the packet looks for it in the frame.
+        let verdict = if nbl.oob.ieee8021q == 0 || put_tag_back(nbl, cx.pool) { verdict } else { Verdict::Dropped(DropReason::TooBig) };
         let buffer = core::mem::take(&mut nbl.buffer);
-        let frame = Frame { buffer, timestamp: nbl.timestamp, tag: nbl.tag, ..Frame::default() };
+        let mut frame = Frame { buffer, timestamp: nbl.timestamp, tag: nbl.tag, ..Frame::default() };
         match verdict {
             Verdict::Delivered => {
+                // What the NIC has verified is what it saw in the end, if that is all there was to open.
+                frame.checksum = if item.software.is_none() { tasks::state(nbl.oob.checksum_report()) } else { ChecksumState::Unknown };
                 match item.software {
                     Some(reason) => counters.add_software(reason, 1, item.length as u64),
                     None => counters.offloaded.add(item.length),
@@ -319,6 +326,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
                 out.delivered.push(frame);
             }
             Verdict::Passed => {
+                frame.checksum = tasks::state(nbl.oob.checksum_report());
                 counters.clear.add(item.length);
                 out.passed.push(frame);
             }

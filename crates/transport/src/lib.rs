@@ -135,6 +135,7 @@ mod spd;
 mod stripping;
 mod swift_in;
 mod swift_out;
+mod tasks;
 mod traffic_flow;
 mod transport;
 mod v1;

@@ -33,6 +33,8 @@ pub(crate) struct Mark {
     pub(crate) dummy: bool,
     /// Why software does it, if it does.
     pub(crate) reason: PacketReason,
+    /// Of a packet whose checksum is still to be computed: the length of the headers in front of its segment before protection; 0 of all others.
+    pub(crate) headers: u16,
     /// Length of the IP packet before protection, for the counters.
     pub(crate) length: u32,
 }
@@ -43,10 +45,11 @@ impl Mark {
     const DUMMY: u64 = 1 << 10;
     /// Five bits of the reason.
     const REASON: u32 = 11;
+    const HEADERS: u32 = 16;
 
     #[inline]
     pub(crate) const fn clear(length: usize) -> Self {
-        Self { work: Work::Clear, sa: None, again: false, hybrid: false, dummy: false, reason: PacketReason::SaNotOffloaded, length: length as u32 }
+        Self { work: Work::Clear, sa: None, again: false, hybrid: false, dummy: false, reason: PacketReason::SaNotOffloaded, headers: 0, length: length as u32 }
     }
 
     /// The words of a list.
@@ -63,7 +66,8 @@ impl Mark {
             Some(handle) => handle.to_bits(),
             None => 0,
         };
-        [sa, work | flags | (self.reason as u64) << Self::REASON | (self.length as u64) << 32]
+        let headers = (self.headers as u64) << Self::HEADERS;
+        [sa, work | flags | headers | (self.reason as u64) << Self::REASON | (self.length as u64) << 32]
     }
 
     fn from_words([sa, word]: ProtocolReserved) -> Self {
@@ -82,6 +86,7 @@ impl Mark {
             hybrid: word & Self::HYBRID != 0,
             dummy: word & Self::DUMMY != 0,
             reason: PacketReason::from_number((word >> Self::REASON) as u8 & 0x1f),
+            headers: (word >> Self::HEADERS) as u16,
             length: (word >> 32) as u32,
         }
     }
@@ -135,7 +140,8 @@ mod tests {
                 for length in [0, 1500, u32::MAX, 0x0100_0000] {
                     for (flags, reason) in (0..8_u8).flat_map(|flags| PacketReason::ALL.map(|reason| (flags, reason))) {
                         let (again, hybrid, dummy) = (flags & 1 != 0, flags & 2 != 0, flags & 4 != 0);
-                        let (mark, mut nbl) = (Mark { work, sa, again, hybrid, dummy, reason, length }, NetBufferList::default());
+                        let headers = if flags == 7 { 0x3ff } else { 0 };
+                        let (mark, mut nbl) = (Mark { work, sa, again, hybrid, dummy, reason, headers, length }, NetBufferList::default());
                         mark.write(&mut nbl);
                         assert_eq!(Mark::read(&nbl), mark);
                         let plain = flags == 0 && reason == PacketReason::SaNotOffloaded && matches!(work, Work::Software | Work::Offload);

@@ -20,6 +20,7 @@ use crate::packet_reason::PacketReason;
 use crate::parameters::Mode;
 use crate::reason::OffloadReason;
 use crate::sa::Sa;
+use crate::tasks::{self, TaskCapabilities};
 
 use self::v1::V1Side;
 pub(crate) use self::v1::lacks_v1;
@@ -93,10 +94,14 @@ pub(crate) struct PacketCapabilities {
     limits: LargeSendLimits,
     /// IPsecOV1: a packet has one handle.
     one_handle: AtomicBool,
+    /// What goes along with IPsec, or without it.
+    pub(crate) tasks: TaskCapabilities,
 }
 
 impl PacketCapabilities {
-    fn set(&self, config: &Offload, v1: bool) {
+    /// `active`: the encapsulation that was activated; empty if none was.
+    fn set(&self, config: &Offload, v1: bool, active: Encapsulation) {
+        self.tasks.set(config, active);
         let ipv4_options = if v1 { config.ipsec_v1.ipv4_options } else { config.ipsec_v2.ipv4_options };
         self.one_handle.store(v1, Ordering::Relaxed);
         self.ipv4_options.store(ipv4_options, Ordering::Relaxed);
@@ -172,6 +177,8 @@ pub(crate) struct OffloadManager<P: Provider> {
     parameters: Option<BindParameters>,
     config: Offload,
     encapsulation: Result<(), Status>,
+    /// The encapsulation that was activated last; empty if none was.
+    active: Encapsulation,
     resetting: bool,
     /// In order of addition, so that the oldest are offered first.
     records: BTreeMap<u64, Record>,
@@ -202,6 +209,7 @@ impl<P: Provider> OffloadManager<P> {
             parameters: None,
             config: Offload::default(),
             encapsulation: Ok(()),
+            active: Encapsulation::empty(),
             resetting: false,
             records: BTreeMap::new(),
             order: HashMap::new(),
@@ -247,9 +255,13 @@ impl<P: Provider> OffloadManager<P> {
             self.lose_all();
         }
         self.choose_service(parameters.version, &binding);
-        self.set_config(parameters.default_offload_configuration);
         self.resetting = false;
-        self.encapsulation = if parameters.disable_task_offload { Ok(()) } else { set_encapsulation(&binding, parameters.medium) };
+        (self.active, self.encapsulation) = (Encapsulation::empty(), Ok(()));
+        self.config = parameters.default_offload_configuration;
+        if !parameters.disable_task_offload {
+            self.activate(&binding, parameters.medium);
+        }
+        self.set_config(parameters.default_offload_configuration);
         self.parameters = Some(parameters);
         self.binding = Some(binding);
         self.forgive();
@@ -261,6 +273,7 @@ impl<P: Provider> OffloadManager<P> {
     pub(crate) fn unbind(&mut self) {
         self.binding = None;
         self.parameters = None;
+        self.active = Encapsulation::empty();
         self.set_config(Offload::default());
         self.lose_all();
         self.v1 = None;
@@ -270,11 +283,17 @@ impl<P: Provider> OffloadManager<P> {
     /// A new current configuration: what no longer fits is taken back, what fits now is offered (OV2-CAP-10).
     pub(crate) fn configure(&mut self, config: Offload) {
         self.retry_deletions();
-        self.set_config(config);
-        // An adapter that can do something else now may take what it did not.
-        if let (Err(_), Some(binding), Some(parameters)) = (self.encapsulation, &self.binding, &self.parameters) {
-            self.encapsulation = set_encapsulation(binding, parameters.medium);
+        self.config = config;
+        // An adapter that can do something else now may take what it did not, or take tags in another way.
+        if let (Some(binding), Some(parameters)) = (self.binding.clone(), &self.parameters)
+            && !parameters.disable_task_offload
+        {
+            let medium = parameters.medium;
+            if self.encapsulation.is_err() || (config.ipsec_v2.is_supported() && tasks::encapsulation(medium, &config) != self.active) {
+                self.activate(&binding, medium);
+            }
         }
+        self.set_config(config);
         self.forgive();
         self.reconsider();
         self.settle();
@@ -472,7 +491,14 @@ impl<P: Provider> OffloadManager<P> {
 
     fn set_config(&mut self, config: Offload) {
         self.config = config;
-        self.capabilities.set(&config, self.v1.is_some());
+        self.capabilities.set(&config, self.v1.is_some(), self.active);
+    }
+
+    /// Activates what is configured for frames of `medium` (OV2-CAP-9).
+    fn activate(&mut self, binding: &Binding, medium: Medium) {
+        let encapsulation = tasks::encapsulation(medium, &self.config);
+        let status = set_encapsulation(binding, medium, encapsulation);
+        (self.active, self.encapsulation) = if status.is_success() { (encapsulation, Ok(())) } else { (Encapsulation::empty(), Err(status)) };
     }
 
     /// A changed adapter is asked again for what it had refused.
@@ -727,13 +753,11 @@ pub(crate) const fn without_nesting() -> NotCovered {
     NotCovered { field: CapabilityField::TransportTunnelCombined, asked, supported }
 }
 
-/// Activates what is configured for frames of `medium` (OV2-CAP-9).
-fn set_encapsulation(binding: &Binding, medium: Medium) -> Result<(), Status> {
-    let (encapsulation, header_size) = match medium {
-        Medium::Ethernet => (Encapsulation::IEEE_802_3, 14),
-        Medium::Ip => (Encapsulation::NULL, 0),
+fn set_encapsulation(binding: &Binding, medium: Medium, encapsulation: Encapsulation) -> Status {
+    let header_size = match medium {
+        Medium::Ethernet => ETHERNET_HEADER_LEN as u32,
+        Medium::Ip => 0,
     };
     let on = SetEncapsulation::On { encapsulation, header_size };
-    let status = binding.set_encapsulation(OffloadEncapsulation { ipv4: on, ipv6: on });
-    if status.is_success() { Ok(()) } else { Err(status) }
+    binding.set_encapsulation(OffloadEncapsulation { ipv4: on, ipv6: on })
 }

@@ -76,7 +76,7 @@ impl<P: Provider> TransportLane<P> {
                 }
                 dropped = true;
                 let at = batch.len();
-                batch.extend(incoming.by_ref().take(odd).map(|frame| NetBufferList::from_frame(frame, 0)));
+                batch.extend(incoming.by_ref().take(odd).map(NetBufferList::to_send));
                 stage.general(snapshot, &guard, &mut batch, at);
                 left -= odd;
             }
@@ -202,6 +202,9 @@ impl<P: Provider> TransportLane<P> {
             let mut tasks = Retried { first: ArrayVec::new(), around: ArrayVec::new() };
             for (place, nbl) in chunk.iter_mut().enumerate() {
                 let mut mark = Mark::read(nbl);
+                if nbl.oob.has_tasks() && !mark.is_dropped() {
+                    stage.settle_here(nbl, &mut mark);
+                }
                 if mark.work != Work::Offload {
                     continue;
                 }

@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering;
 use ipsec::Provider;
 use ndis::{HeaderTransmit, NblBatch, NetBufferList, OffloadHandle, Operation};
-use packet::{BufferPool, Frame, ParsedIp, Time};
+use packet::{BufferPool, ETHERNET_HEADER_LEN, Frame, IpVersion, ParsedIp, Time};
 use sa_table::{Guard, Handle};
 use wire_order::Outlet;
 
@@ -19,6 +19,7 @@ use crate::sa::Sa;
 use crate::seal::{Task, seal};
 use crate::selector::Flow;
 use crate::spd::Action;
+use crate::tasks::{finish_sum, move_sum, place_sum, put_tag_back, take_tag_out};
 use crate::traffic_flow::make_room;
 use crate::transport::{LaneNews, Shared, Snapshot};
 use crate::verdict::{DropReason, WayCounters};
@@ -69,7 +70,7 @@ impl<'a, P: Provider> Stage<'_, P> {
     pub(crate) fn decide(&mut self, snapshot: &Snapshot, guard: &'a Guard<'_, Sa<P>>, nbl: &mut NetBufferList, place: usize, plans: &mut Plans<'a, P>) {
         let frame = nbl.buffer.as_slice();
         let length = frame.len();
-        let Some((l3, announced)) = ip_at(self.shared.medium, frame) else {
+        let Some((mut l3, announced)) = ip_at(self.shared.medium, frame) else {
             let work = if snapshot.spd.non_ip == Action::Bypass { Work::Clear } else { Work::Dropped(DropReason::Policy) };
             return self.unread(nbl, length, work);
         };
@@ -77,9 +78,19 @@ impl<'a, P: Provider> Stage<'_, P> {
         let Some(parsed) = as_announced(&parsed, announced) else {
             return self.unread(nbl, length.saturating_sub(l3), Work::Dropped(DropReason::Malformed));
         };
+        if l3 > ETHERNET_HEADER_LEN && self.shared.capabilities.tasks.takes_tags_out() {
+            l3 = take_tag_out(nbl, l3);
+        }
         nbl.l3_offset = l3 as u16;
         let mut mark = Mark::clear(parsed.total_len());
         self.counters.seen.add(parsed.total_len());
+        if nbl.oob.checksum != 0 {
+            let Some(headers) = place_sum(nbl, parsed) else {
+                mark.work = Work::Dropped(DropReason::Malformed);
+                return mark.write(nbl);
+            };
+            mark.headers = headers;
+        }
         let (sa, work) = match snapshot.spd.outbound_packet(|| flow(parsed)) {
             Action::Bypass => (None, Work::Clear),
             Action::Discard => (None, Work::Dropped(DropReason::Policy)),
@@ -89,6 +100,14 @@ impl<'a, P: Provider> Stage<'_, P> {
             },
         };
         mark.work = work;
+        if mark.headers != 0 {
+            // What the NIC may do is left until it is known whether it does.
+            let protected = sa.is_some_and(|(_, sa)| sa.offload_handle().is_some());
+            let left = (sa.is_none() || protected) && self.shared.capabilities.tasks.computes(nbl, parsed, protected);
+            if !left {
+                finish_here(nbl, &mut mark, 0);
+            }
+        }
         let Some((handle, sa)) = sa else {
             mark.write(nbl);
             return;
@@ -350,8 +369,12 @@ impl<'a, P: Provider> Stage<'_, P> {
                     nbl.oob.set_offload_handle(Some(handle));
                     nbl.oob.set_header_transmit(header);
                     Mark { work: Work::Offload, ..Mark::read(nbl) }.write(nbl);
+                    hand_over_sum(nbl, plan.room.front, true);
                 }
-                Err(reason) => leave(nbl, reason, plan.task.sa.must_be_offloaded()),
+                Err(reason) => {
+                    leave(nbl, reason, plan.task.sa.must_be_offloaded());
+                    hand_over_sum(nbl, plan.room.front, false);
+                }
             }
         }
         if !plans.around.is_empty() {
@@ -376,12 +399,14 @@ impl<'a, P: Provider> Stage<'_, P> {
             }
             let l3 = u32::from(nbl.l3_offset);
             inside.task.at = inside.task.at.moved(plan.room.front as u32);
+            let moved = plan.room.front + inside.room.front;
             let must = [&*plan, &*inside].map(|plan| plan.task.sa.must_be_offloaded());
             let offered = if one_handle { Err(PacketReason::Combination) } else { self.offered_to(plan) };
             let tunnel = match offered {
                 Ok(tunnel) => tunnel,
                 Err(reason) => {
                     leave(nbl, reason, must.contains(&true));
+                    hand_over_sum(nbl, moved, false);
                     continue;
                 }
             };
@@ -408,6 +433,7 @@ impl<'a, P: Provider> Stage<'_, P> {
                     }
                     Err(reason) => {
                         leave(nbl, reason, must[0]);
+                        hand_over_sum(nbl, moved, false);
                         continue;
                     }
                 },
@@ -415,7 +441,19 @@ impl<'a, P: Provider> Stage<'_, P> {
             plan.task.sa.handed_over(plan.task.numbers);
             plan.task.nic = true;
             mark.write(nbl);
+            // What was sealed here shows no segment to the NIC.
+            hand_over_sum(nbl, moved, !mark.hybrid);
         }
+    }
+
+    /// Does what the list asks of the NIC beside IPsec: it goes on in software, in a frame that is whole.
+    #[cold]
+    pub(crate) fn settle_here(&mut self, nbl: &mut NetBufferList, mark: &mut Mark) {
+        finish_here(nbl, mark, 0);
+        if !put_tag_back(nbl, self.pool) {
+            mark.work = Work::Dropped(DropReason::TooBig);
+        }
+        mark.write(nbl);
     }
 
     /// As [`Stage::offered`], for packets like this one.
@@ -529,6 +567,33 @@ fn header_transmit(at: Framed, outermost: u32) -> Result<HeaderTransmit, PacketR
     let offset = |header: u32| if header == 0 { Ok(0) } else { u8::try_from((header - outermost) / 4).map_err(|_| PacketReason::Size) };
     let (next_header, pad_length) = if at.esp == 0 { (0, 0) } else { (at.next_header, at.pad_length) };
     Ok(HeaderTransmit { next_header, pad_length, ah_header_offset: offset(at.ah)?, esp_header_offset: offset(at.esp)? })
+}
+
+/// Computes the checksum that a list asks for, in front of whose segment `moved` bytes of headers are new. (A segment that was found is there.)
+#[cold]
+fn finish_here(nbl: &mut NetBufferList, mark: &mut Mark, moved: usize) {
+    if !finish_sum(nbl, *mark, moved) {
+        mark.work = Work::Dropped(DropReason::Malformed);
+    }
+    mark.headers = 0;
+}
+
+/// Leaves the checksum of a packet, in front of whose segment `moved` bytes of headers are new, to the NIC, or computes it, before anything is sealed.
+#[inline]
+fn hand_over_sum(nbl: &mut NetBufferList, moved: usize, nic: bool) {
+    if nbl.oob.checksum != 0 {
+        settle_sum(nbl, moved, nic);
+    }
+}
+
+#[cold]
+fn settle_sum(nbl: &mut NetBufferList, moved: usize, nic: bool) {
+    let mut mark = Mark::read(nbl);
+    let outermost = nbl.buffer.as_slice().get(usize::from(nbl.l3_offset)).and_then(|&first| IpVersion::of_first_byte(first));
+    if !nic || !outermost.is_some_and(|version| move_sum(nbl, moved, version)) {
+        finish_here(nbl, &mut mark, moved);
+        mark.write(nbl);
+    }
 }
 
 /// A packet leaves the offload path: software does it, unless its SA `must` be offloaded.

@@ -55,7 +55,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         let (mut packets, mut bytes) = (0, 0);
         let mut rest = lists;
         while let Some(first) = rest.first() {
-            if first.oob.ipsec_bits() != GOOD {
+            if first.oob.ipsec_bits() != GOOD || first.oob.ieee8021q != 0 {
                 break;
             }
             let Some(outer) = Outer::read::<L3>(first.buffer.as_slice(), self.snapshot) else { break };
@@ -91,7 +91,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
         let mut run: Option<Run<'a, P>> = None;
         let mut is_taken = |nbl: &NetBufferList| {
             let frame = nbl.buffer.as_slice();
-            if nbl.oob.ipsec_bits() != GOOD {
+            if nbl.oob.ipsec_bits() != GOOD || nbl.oob.ieee8021q != 0 {
                 return false;
             }
             let Some(outer) = Outer::read::<L3>(frame, self.snapshot) else { return false };
@@ -445,7 +445,7 @@ impl<P: Provider> Run<'_, P> {
         let (mut packets, mut bytes, mut seen, mut pending) = (0, 0, 0, 0);
         let most = usize::try_from(self.left_packets).unwrap_or(usize::MAX);
         for nbl in lists.iter_mut().take(most) {
-            if nbl.oob.ipsec_bits() != GOOD {
+            if nbl.oob.ipsec_bits() != GOOD || nbl.oob.ieee8021q != 0 {
                 break;
             }
             let Some(packet) = shape.look::<L3, V4, TUNNEL>(nbl.buffer.as_slice()) else { break };

@@ -11,7 +11,7 @@ use std::vec::Drain;
 use arrayvec::ArrayVec;
 use ipsec::{Provider, SealBatch};
 use ndis::{HeaderTransmit, NblBatch, NetBufferList, OffloadHandle};
-use packet::{ETHERNET_HEADER_LEN, EtherType, Frame, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, Medium};
+use packet::{ChecksumState, ETHERNET_HEADER_LEN, EtherType, Frame, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, Medium};
 use sa_table::{Guard, Handle};
 
 use crate::flows::{FlowKey, Flows};
@@ -274,6 +274,10 @@ impl Headers<'_> {
 /// Reads a packet, if it is plain.
 #[inline(always)]
 fn read_packet<const L3: usize>(frame: &Frame) -> Option<(Plain, Headers<'_>)> {
+    // A checksum that is to be computed.
+    if frame.checksum == ChecksumState::Partial {
+        return None;
+    }
     let (link, ip) = frame.buffer.as_slice().split_first_chunk::<L3>()?;
     // No IPv6 header is shorter.
     let (header, behind) = ip.split_first_chunk::<IPV4_HEADER_LEN>()?;

@@ -54,6 +54,7 @@ impl<'a, P: Provider> Stage<'_, P> {
         let room = Room::measure(shape, sa.outer.as_ref(), &sa.layout).ok()?;
         let mut nbl = NetBufferList::new(self.pool.copy_from(model.buffer.as_slice()), model.l3_offset);
         (nbl.timestamp, nbl.tag) = (model.timestamp, model.tag);
+        nbl.oob.set_tag(model.oob.tag());
         nbl.buffer.as_mut_slice()[l3 + shape.point.offset..].fill(0);
         let mark = Mark { work: Work::Software, sa: Some(handle), dummy: true, ..Mark::clear(shape.length) };
         mark.write(&mut nbl);

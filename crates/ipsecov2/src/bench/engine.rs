@@ -338,7 +338,7 @@ pub(super) struct Whole {
 impl Whole {
     /// A host with the SAs, which its NIC has, too, if `offload`; `shared`: several workers send under them.
     pub(super) fn new(plan: SaPlan<'_>, offload: bool, shared: bool) -> Result<Self, BenchError> {
-        let host = HostControl::new(&HostConfig { medium: Medium::Ethernet, ..plan.host() })?;
+        let host = HostControl::new(&HostConfig { medium: Medium::Ethernet, ..plan.host() }.without_checksums())?;
         host.transport().set_policies(bypass_ike);
         if shared {
             host.share_lanes()?;

@@ -18,7 +18,7 @@ macro_rules! failures {
 }
 
 failures! {
-    /// It asks for checksums or a tag, none of which was offered (OV2-SEND-5).
+    /// It asks for a checksum or a tag that is not offered (OV2-SEND-9, OV2-OOB-4).
     UnsupportedRequest = "send_unsupported_request",
     /// It names a tunnel bundle, and no other bundle in the first slot (OV2-OOB-1).
     TunnelHandle = "send_tunnel_handle",

@@ -162,6 +162,6 @@ impl<'a, P: Provider> Large<'a, P> {
 pub(super) fn put(list: &NetBufferList, place: usize, pieces: &mut core::iter::Peekable<std::vec::Drain<'_, Piece>>, wire: &mut FrameBatch) {
     while let Some(Piece { buffer, stride, .. }) = pieces.next_if(|piece| piece.list == place) {
         let form = if buffer.len() <= stride { FrameForm::PACKET } else { FrameForm::train(stride as u32) };
-        wire.push(Frame { buffer, timestamp: list.timestamp, tag: list.tag, order: list.order, form });
+        wire.push(Frame { buffer, timestamp: list.timestamp, tag: list.tag, order: list.order, form, ..Frame::default() });
     }
 }

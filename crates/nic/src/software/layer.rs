@@ -79,6 +79,9 @@ impl<'a, P: Provider> Sender<'a, P> {
         if !announces_ip(self.medium, frame, l3_offset) {
             return Err(SendFailure::Malformed);
         }
+        if !self.word.takes_link(l3_offset) {
+            return Err(SendFailure::OutsideCapabilities);
+        }
         let packet = frame.get(l3_offset..).ok_or(SendFailure::Malformed)?;
         let portion = Portion::parse(packet, |_| sa.in_udp(Position::Outer)).ok_or(SendFailure::Malformed)?;
         // The frame has its final length (OV2-SEND-8): what stood behind the packet would leave in clear.

@@ -18,11 +18,15 @@ use super::journal::{After, End, conclude};
 use super::lookup::{Finder, Hit};
 use super::portion::{Ports, Position};
 use super::sa::Sa;
+use super::services::Services;
+use super::vlan;
 use crate::link::{announces_ip, ip_offset};
 
 /// What a batch is received with.
 pub(super) struct Receiver<'a, P: Provider> {
     pub(super) provider: &'a P,
+    /// Checksums and tags.
+    pub(super) services: Services,
     pub(super) medium: Medium,
     pub(super) finder: Finder<'a, P>,
     pub(super) counters: &'a Counters,
@@ -119,21 +123,32 @@ impl<'a, P: Provider> Receiver<'a, P> {
         let mut left = Left::default();
         let first = up.len();
         up.extend(frames.drain(..).map(|frame| NetBufferList::from_frame(frame, 0)));
+        let strips = self.services.tags_come_out();
+        if strips {
+            up[first..].iter_mut().for_each(vlan::strip);
+        }
         for chunk in up[first..].chunks_mut(BATCH) {
-            if self.plain {
+            // Where IPsec does not know of tags out of band, each packet is looked at for whether it has one.
+            if self.plain && (!strips || self.finder.word.takes_tags_out_of_band()) {
                 self.receive_runs(chunk, memory, &mut left);
             } else {
                 self.receive_any(chunk, memory, &mut left);
             }
         }
         left.count(self.counters);
+        if self.services.verifies() {
+            up[first..].iter_mut().for_each(|list| self.verify_sums(list));
+        }
     }
 
     /// Receives packets of any kind, at most a chunk of them.
     pub(super) fn receive_any(&self, lists: &mut [NetBufferList], memory: &mut Memory, left: &mut Left) {
         let mut after = After::new();
         for (index, list) in (0..).zip(lists.iter_mut()) {
-            match self.classify(list.buffer.as_slice(), &mut list.l3_offset, index) {
+            let class = self.classify(list.buffer.as_slice(), &mut list.l3_offset, index);
+            let tag_fits = list.oob.ieee8021q == 0 || self.finder.word.takes_tags_out_of_band();
+            let class = if tag_fits || matches!(class, Class::Untouched) { class } else { Class::Outside };
+            match class {
                 Class::Untouched => {}
                 Class::Outside => left.outside_capabilities += 1,
                 Class::Nobody => left.no_sa += 1,
@@ -178,7 +193,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
         if !self.finder.word.receives(portion.version()) {
             return Class::Untouched;
         }
-        if !self.finder.within_capabilities(&portion) {
+        if !self.finder.within_capabilities(&portion) || !self.finder.word.takes_link(l3_offset) {
             return Class::Outside;
         }
         match self.finder.find(bytes, portion.version(), header, Position::Outer) {

@@ -15,27 +15,28 @@ use super::large::{self, Piece};
 use super::layer::{Layer, check_esp_frame};
 use super::plain_send::{self, Run};
 use super::sa::Sa;
+use super::services::Services;
 use super::transforms::Transforms;
+use super::vlan;
 use super::word::Word;
 
-/// Requests of the checksum slot on transmit: TCP, UDP and IP header checksums. The bits below only say which IP version it is.
-const CHECKSUM_REQUESTS: u32 = 0b1_1100;
-
-/// Whether more than IPsec is asked for.
+/// Whether more than IPsec is asked for, or may be.
 #[inline]
 pub(super) const fn asks_for_more(oob: &OutOfBand) -> bool {
-    oob.large_send | oob.udp_segmentation | oob.checksum & CHECKSUM_REQUESTS | oob.ieee8021q != 0
+    oob.udp_segmentation != 0 || oob.has_tasks()
 }
 
-/// Whether more than IPsec and a large send is asked for.
+/// Whether more than IPsec and a large send is asked for, or may be.
 pub(super) const fn asks_for_more_than_large_sends(oob: &OutOfBand) -> bool {
-    oob.checksum & CHECKSUM_REQUESTS | oob.ieee8021q != 0
+    oob.checksum | oob.ieee8021q != 0
 }
 
 /// What a batch is sent with.
 pub(super) struct Sender<'a, P: Provider> {
     pub(super) provider: &'a P,
     pub(super) word: Word,
+    /// Checksums and tags.
+    pub(super) services: Services,
     pub(super) medium: Medium,
     pub(super) guard: &'a Guard<'a, Sa<P>>,
     pub(super) counters: &'a Counters,
@@ -116,6 +117,9 @@ impl<'a, P: Provider> Sender<'a, P> {
                 if list.oob.is_large_send() {
                     large::put(list, place, &mut pieces, wire);
                     continue;
+                }
+                if list.oob.ieee8021q != 0 {
+                    vlan::insert_all(list);
                 }
                 wire.push(list.take_frame());
                 let (timestamp, tag, order) = (list.timestamp, list.tag, list.order);
@@ -201,7 +205,7 @@ impl<'a, P: Provider> Sender<'a, P> {
         'a: 'l,
     {
         let General { jobs, owners, staged, whole } = general;
-        *whole &= list.more.is_empty();
+        *whole &= list.more.is_empty() && list.oob.ieee8021q == 0;
         if list.oob.is_large_send() {
             *whole = false;
             return;
@@ -209,12 +213,18 @@ impl<'a, P: Provider> Sender<'a, P> {
         let (sa, esp) = match self.check(list) {
             Ok(Sealing::Esp(sa, esp)) => (sa, esp),
             Ok(Sealing::AsItStands) => {
+                if asks_for_more(&list.oob) {
+                    self.fill_sums(list, None);
+                }
                 list.status = Status::SUCCESS;
                 return;
             }
             Ok(Sealing::Staged(sa)) => {
                 list.status = match self.check_staged(list, sa, index, &mut memory.masked) {
                     Ok(item) => {
+                        if asks_for_more(&list.oob) {
+                            self.fill_sums(list, Some(&item.bundles));
+                        }
                         staged.push(item);
                         Status::SUCCESS
                     }
@@ -231,6 +241,9 @@ impl<'a, P: Provider> Sender<'a, P> {
                 return;
             }
         };
+        if asks_for_more(&list.oob) {
+            self.fill_sums(list, Some(&Bundles { first: sa, tunnel: None }));
+        }
         list.status = Status::SUCCESS;
         let (header, l3_offset) = (list.oob.header_transmit(), usize::from(list.l3_offset));
         let mut esp = Some(esp);
@@ -269,11 +282,18 @@ impl<'a, P: Provider> Sender<'a, P> {
     #[inline]
     fn check(&self, list: &NetBufferList) -> Result<Sealing<'a, P>, SendFailure> {
         let oob = &list.oob;
-        if asks_for_more(oob) {
+        let more = asks_for_more(oob);
+        if more && oob.large_send != 0 {
             return Err(SendFailure::UnsupportedRequest);
         }
         let Some(handle) = Handle::from_bits(oob.ipsec_bits()) else {
-            return if oob.tunnel_bits() == 0 { Ok(Sealing::AsItStands) } else { Err(SendFailure::TunnelHandle) };
+            if oob.tunnel_bits() != 0 {
+                return Err(SendFailure::TunnelHandle);
+            }
+            if more {
+                self.check_tasks(list, None)?;
+            }
+            return Ok(Sealing::AsItStands);
         };
         let sa = self.bundle(handle)?;
         if oob.tunnel_bits() != 0 || sa.is_v1 || !matches!(sa.transforms, Transforms::Esp(_)) {
@@ -283,6 +303,9 @@ impl<'a, P: Provider> Sender<'a, P> {
         let esp = check_esp_frame(self, sa, header, l3_offset, list.buffer.as_slice())?;
         for buffer in &list.more {
             check_esp_frame(self, sa, header, l3_offset, buffer.as_slice())?;
+        }
+        if more {
+            self.check_tasks(list, Some(&Bundles { first: sa, tunnel: None }))?;
         }
         Ok(Sealing::Esp(sa, esp))
     }
@@ -301,6 +324,9 @@ impl<'a, P: Provider> Sender<'a, P> {
         let layers = self.layers(&bundles, list, list.buffer.as_slice(), masked)?;
         for buffer in &list.more {
             self.layers(&bundles, list, buffer.as_slice(), masked)?;
+        }
+        if asks_for_more(&list.oob) {
+            self.check_tasks(list, Some(&bundles))?;
         }
         Ok(Staged { index, bundles, layers })
     }

@@ -1,7 +1,7 @@
 //! The configuration as the data path sees it: one word of bits, loaded once a batch, compared with one word an SA.
 
-use ndis::{AuthenticationAlgorithms, Direction, EncryptionAlgorithms, SaBundle};
-use packet::IpVersion;
+use ndis::{AuthenticationAlgorithms, Direction, Encapsulation, EncryptionAlgorithms, SaBundle};
+use packet::{ETHERNET_HEADER_LEN, IpVersion};
 
 use crate::engine::EngineConfig;
 
@@ -22,6 +22,9 @@ impl Word {
     const RECEIVE_V6: u64 = 1 << 9;
     const NESTS: u64 = 1 << 10;
     const LARGE_SENDS: u64 = 1 << 11;
+    /// Frames with tags in the data, and with a tag out of band. (What is above is of large sends and of the engine.)
+    const TAGGED: u64 = 1 << 59;
+    const TAG_OUT_OF_BAND: u64 = 1 << 60;
     const UDP_ESP: u32 = 12;
     const AUTHENTICATION: u32 = 16;
     const ENCRYPTION: u32 = 32;
@@ -40,6 +43,8 @@ impl Word {
             (current.transport_tunnel_combined, Self::NESTS),
             (current.lso_supported, Self::LARGE_SENDS),
             (current.lso_supported && current.ext_lso_tunnel, Self::LARGE_TUNNELS),
+            (current.encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q), Self::TAGGED),
+            (current.encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q_IN_OOB), Self::TAG_OUT_OF_BAND),
             (config.ipsec_sends(IpVersion::V4), Self::SEND_V4),
             (config.ipsec_sends(IpVersion::V6), Self::SEND_V6),
             (config.ipsec_receives(IpVersion::V4), Self::RECEIVE_V4),
@@ -109,6 +114,18 @@ impl Word {
         self.0 & bit != 0
     }
 
+    /// Whether packets in frames whose IP header begins there are processed: further behind if there are tags in the data.
+    #[inline]
+    pub(super) const fn takes_link(self, l3_offset: usize) -> bool {
+        l3_offset <= ETHERNET_HEADER_LEN || self.0 & Self::TAGGED != 0
+    }
+
+    /// Whether packets whose tag is out of band are processed.
+    #[inline]
+    pub(super) const fn takes_tags_out_of_band(self) -> bool {
+        self.0 & Self::TAG_OUT_OF_BAND != 0
+    }
+
     /// Whether received packets of that version are processed at all.
     #[inline]
     pub(super) const fn receives(self, version: IpVersion) -> bool {
@@ -146,7 +163,7 @@ mod tests {
             .chain(AuthenticationAlgorithm::ALL.map(|algorithm| algorithms(EncryptionAlgorithms::empty(), algorithm.bit())))
             .chain((0..4).map(|bit| 1 << (Word::UDP_ESP + bit)))
             .chain((0..12).map(|bit| 1 << bit))
-            .chain([Word::LARGE_TUNNELS]);
+            .chain([Word::LARGE_TUNNELS, Word::TAGGED, Word::TAG_OUT_OF_BAND]);
         for bit in all {
             assert_eq!(bit.count_ones(), 1);
             assert_eq!(seen & bit, 0, "{bit:#x}");

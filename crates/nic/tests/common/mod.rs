@@ -8,8 +8,8 @@ use std::sync::Arc;
 use ipsec::{Authentication, EspParameters, EspSa, Provider, RustCrypto, Scratch};
 use ndis::{
     AdapterKeywords, AddSaEntry, AesKeySize, Associations, DirectOid, DirectOidRequest, Direction, Encapsulation, EncryptionAlgorithm, Endpoints,
-    EspAssociation, HeaderTransmit, IpsecSetting, Keyed, LaneContext, Miniport, MiniportQueue, NblBatch, NetBufferList, OffloadEncapsulation, OffloadHandle,
-    OffloadParameters, Oid, OidRequest, Outcome, RequestId, SaBundle, SaExtension, SetEncapsulation, Status, StatusIndication, Upcalls,
+    EspAssociation, HeaderTransmit, IpsecSetting, Keyed, Keyword, LaneContext, Miniport, MiniportQueue, NblBatch, NetBufferList, OffloadEncapsulation,
+    OffloadHandle, OffloadParameters, Oid, OidRequest, Outcome, RequestId, SaBundle, SaExtension, SetEncapsulation, Status, StatusIndication, Upcalls,
 };
 use nic::{Engine, NicDriver, NicMiniport, NicParameters, SoftwareEngine};
 use packet::{Buffer, BufferPool, Frame, FrameBatch, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Repr, Medium, Spi, Time};
@@ -236,7 +236,10 @@ impl Nic {
 impl<E: Engine> Nic<E> {
     pub fn with(parameters: NicParameters, make: impl Fn() -> E + Send + Sync + 'static) -> Self {
         let driver = NicDriver::new(parameters, make);
-        let (miniport, _) = driver.start(&AdapterKeywords::defaults("test"));
+        // Tests that are about checksums switch them on.
+        let keywords =
+            [Keyword::TcpUdpChecksumIpv4, Keyword::TcpUdpChecksumIpv6].into_iter().fold(AdapterKeywords::defaults("test"), |all, one| all.with(one, 0));
+        let (miniport, _) = driver.start(&keywords);
         let queue = miniport.open_queue();
         Self { driver, miniport: Arc::new(miniport), queue, pool: BufferPool::new(), up: Upcalls::default(), next: 1000 }
     }

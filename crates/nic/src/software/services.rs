@@ -1,0 +1,236 @@
+//! What of checksums and tags is configured, as the data path sees it: one word, loaded once a batch.
+
+use ndis::{ChecksumSet, Encapsulation, OffloadFlags};
+use packet::{ETHERNET_HEADER_LEN, IpProtocol, IpVersion, Medium};
+
+use crate::engine::EngineConfig;
+
+/// The configuration of checksums and tags.
+///
+/// ```text
+/// bits 0-8, 9-17: sent IPv4, IPv6   18-26, 27-35: received IPv4, IPv6   36, 37: with IPsec, TCP and UDP   38: tags go in   39: tags come out
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Services(pub(super) u64);
+
+/// One way, of one IP version: checksums, packets, encapsulations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Set(u64);
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    Send,
+    Receive,
+}
+
+impl Services {
+    const TCP_WITH_IPSEC: u64 = 1 << 36;
+    const UDP_WITH_IPSEC: u64 = 1 << 37;
+    const TAGS_GO_IN: u64 = 1 << 38;
+    const TAGS_COME_OUT: u64 = 1 << 39;
+
+    /// The word of a configuration.
+    pub(super) fn of(config: &EngineConfig) -> Self {
+        let mut bits = 0;
+        for version in [IpVersion::V4, IpVersion::V6] {
+            bits |= Set::of(&config.checksum_sends(version)).0 << Self::shift(version, Way::Send);
+            bits |= Set::of(&config.checksum_receives(version)).0 << Self::shift(version, Way::Receive);
+        }
+        let flags = config.current.flags;
+        for (on, bit) in [
+            (flags.contains(OffloadFlags::IPSEC_V2_AND_TCP_CHECKSUM_COEXISTENCE), Self::TCP_WITH_IPSEC),
+            (flags.contains(OffloadFlags::IPSEC_V2_AND_UDP_CHECKSUM_COEXISTENCE), Self::UDP_WITH_IPSEC),
+            (config.inserts_tags(), Self::TAGS_GO_IN),
+            (config.strips_tags(), Self::TAGS_COME_OUT),
+        ] {
+            bits |= if on { bit } else { 0 };
+        }
+        Self(bits)
+    }
+
+    const fn shift(version: IpVersion, way: Way) -> u32 {
+        let version = match version {
+            IpVersion::V4 => 0,
+            IpVersion::V6 => 1,
+        };
+        Set::BITS
+            * match way {
+                Way::Send => version,
+                Way::Receive => version + 2,
+            }
+    }
+
+    /// What is done of packets of a version, one way.
+    pub(super) const fn set(self, version: IpVersion, way: Way) -> Set {
+        Set(self.0 >> Self::shift(version, way) & ((1 << Set::BITS) - 1))
+    }
+
+    /// Whether any checksum of received packets is looked at.
+    #[inline]
+    pub(super) const fn verifies(self) -> bool {
+        self.0 >> (2 * Set::BITS) & ((1 << (2 * Set::BITS)) - 1) != 0
+    }
+
+    /// Whether a packet can have both, IPsec and the checksum of `protocol` (OV2-CAP-4).
+    pub(super) const fn coexist(self, protocol: IpProtocol) -> bool {
+        let bit = match protocol {
+            IpProtocol::TCP => Self::TCP_WITH_IPSEC,
+            IpProtocol::UDP => Self::UDP_WITH_IPSEC,
+            _ => 0,
+        };
+        self.0 & bit != 0
+    }
+
+    /// Whether tags out of band are put into frames.
+    pub(super) const fn tags_go_in(self) -> bool {
+        self.0 & Self::TAGS_GO_IN != 0
+    }
+
+    /// Whether tags of received frames are taken out.
+    #[inline]
+    pub(super) const fn tags_come_out(self) -> bool {
+        self.0 & Self::TAGS_COME_OUT != 0
+    }
+}
+
+impl Set {
+    const BITS: u32 = 9;
+    const TCP: u64 = 1;
+    const UDP: u64 = 1 << 1;
+    const IP: u64 = 1 << 2;
+    const IP_OPTIONS: u64 = 1 << 3;
+    const TCP_OPTIONS: u64 = 1 << 4;
+    const NULL: u64 = 1 << 5;
+    const PLAIN: u64 = 1 << 6;
+    const TAGGED: u64 = 1 << 7;
+    const TAG_OUT_OF_BAND: u64 = 1 << 8;
+
+    fn of(set: &ChecksumSet) -> Self {
+        if !set.is_supported() {
+            return Self(0);
+        }
+        let form = |encapsulation, bit| (set.encapsulation.contains(encapsulation), bit);
+        let flags = [
+            (set.tcp_checksum, Self::TCP),
+            (set.udp_checksum, Self::UDP),
+            (set.ip_checksum, Self::IP),
+            (set.ip_options_supported, Self::IP_OPTIONS),
+            (set.tcp_options_supported, Self::TCP_OPTIONS),
+            form(Encapsulation::NULL, Self::NULL),
+            form(Encapsulation::IEEE_802_3, Self::PLAIN),
+            form(Encapsulation::IEEE_802_3_P_AND_Q, Self::TAGGED),
+            form(Encapsulation::IEEE_802_3_P_AND_Q_IN_OOB, Self::TAG_OUT_OF_BAND),
+        ];
+        Self(flags.iter().filter(|(on, _)| *on).fold(0, |bits, (_, bit)| bits | bit))
+    }
+
+    const fn has(self, bits: u64) -> bool {
+        self.0 & bits == bits
+    }
+
+    /// Whether IPv4 header checksums are done, of headers with options or without.
+    pub(super) const fn ip_header(self, options: bool) -> bool {
+        self.has(Self::IP | if options { Self::IP_OPTIONS } else { 0 })
+    }
+
+    /// Whether checksums of segments of `protocol` are done, with TCP options or without, in packets with options or extension headers or without.
+    pub(super) const fn segment(self, protocol: IpProtocol, tcp_options: bool, ip_options: bool) -> bool {
+        let bit = match protocol {
+            IpProtocol::TCP => Self::TCP | if tcp_options { Self::TCP_OPTIONS } else { 0 },
+            IpProtocol::UDP => Self::UDP,
+            _ => return false,
+        };
+        self.has(bit | if ip_options { Self::IP_OPTIONS } else { 0 })
+    }
+
+    /// Whether anything is done of frames of this form: `l3` is where the IP header begins, `tag`: a tag is out of band.
+    pub(super) const fn takes(self, medium: Medium, l3: usize, tag: bool) -> bool {
+        let form = match medium {
+            Medium::Ip => Self::NULL,
+            Medium::Ethernet => {
+                let data = if l3 > ETHERNET_HEADER_LEN { Self::TAGGED } else { Self::PLAIN };
+                // With a second tag in the data both forms are needed.
+                match (tag, l3 > ETHERNET_HEADER_LEN) {
+                    (false, _) => data,
+                    (true, false) => Self::TAG_OUT_OF_BAND,
+                    (true, true) => Self::TAG_OUT_OF_BAND | Self::TAGGED,
+                }
+            }
+        };
+        self.has(form)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndis::{ChecksumOffload, Offload};
+
+    use super::*;
+    use crate::engine::Activation;
+
+    fn config(activation: Activation, current: Offload) -> EngineConfig {
+        EngineConfig {
+            current,
+            ipv4: activation,
+            ipv6: activation,
+            medium: Medium::Ethernet,
+            udp_esp_port: 4500,
+            reserved_spis: false,
+            allow_unauthenticated: false,
+            end_of_life_requests: true,
+        }
+    }
+
+    /// Every member of every set is a bit of its own, and means what it says.
+    #[test]
+    fn each_member_is_seen_where_it_stands_and_nowhere_else() {
+        const ON: Activation = Activation::On { encapsulation: Encapsulation::IEEE_802_3, header_size: 14 };
+        let base = ChecksumSet { encapsulation: Encapsulation::IEEE_802_3, ..ChecksumSet::default() };
+        let members: [(ChecksumSet, fn(Set) -> bool); 3] = [
+            (ChecksumSet { tcp_checksum: true, ..base }, |set| set.segment(IpProtocol::TCP, false, false)),
+            (ChecksumSet { udp_checksum: true, ..base }, |set| set.segment(IpProtocol::UDP, false, false)),
+            (ChecksumSet { ip_checksum: true, ..base }, |set| set.ip_header(false)),
+        ];
+        let places: [(IpVersion, Way, fn(ChecksumSet) -> ChecksumOffload); 4] = [
+            (IpVersion::V4, Way::Send, |set| ChecksumOffload { ipv4_transmit: set, ..ChecksumOffload::default() }),
+            (IpVersion::V4, Way::Receive, |set| ChecksumOffload { ipv4_receive: set, ..ChecksumOffload::default() }),
+            (IpVersion::V6, Way::Send, |set| ChecksumOffload { ipv6_transmit: set, ..ChecksumOffload::default() }),
+            (IpVersion::V6, Way::Receive, |set| ChecksumOffload { ipv6_receive: set, ..ChecksumOffload::default() }),
+        ];
+        for (at, (_, _, put)) in places.iter().enumerate() {
+            for (number, (set, _)) in members.iter().enumerate() {
+                let current = Offload { checksum: put(*set), ..Offload::default() };
+                let tasks = Services::of(&config(ON, current));
+                assert_eq!(tasks.verifies(), at % 2 == 1);
+                for (other, (version, way, _)) in places.iter().enumerate() {
+                    for (which, (_, does)) in members.iter().enumerate() {
+                        assert_eq!(does(tasks.set(*version, *way)), (at, number) == (other, which), "{at} {number} {other} {which}");
+                    }
+                    assert_eq!(tasks.set(*version, *way).takes(Medium::Ethernet, 14, false), at == other);
+                    assert!(!tasks.set(*version, *way).takes(Medium::Ethernet, 18, false) && !tasks.set(*version, *way).takes(Medium::Ip, 0, false));
+                }
+                // Before OID_OFFLOAD_ENCAPSULATION nothing is done of received packets (OV2-CAP-9).
+                assert!(!Services::of(&config(Activation::Initial, current)).verifies());
+                assert_eq!(Services::of(&config(Activation::Off, current)), Services(0));
+            }
+        }
+    }
+
+    #[test]
+    fn options_and_forms_are_asked_for_apart() {
+        let set = |set: ChecksumSet| Set::of(&ChecksumSet { tcp_checksum: true, udp_checksum: true, ip_checksum: true, ..set });
+        let ethernet = ChecksumSet { encapsulation: Encapsulation::IEEE_802_3, ..ChecksumSet::default() };
+        let without = set(ethernet);
+        assert!(!without.segment(IpProtocol::TCP, true, false) && !without.segment(IpProtocol::UDP, false, true) && !without.ip_header(true));
+        let options = set(ChecksumSet { ip_options_supported: true, tcp_options_supported: true, ..ethernet });
+        assert!(options.segment(IpProtocol::TCP, true, true) && options.segment(IpProtocol::UDP, false, true) && options.ip_header(true));
+        assert!(!options.segment(IpProtocol::ICMP, false, false));
+        let forms = |encapsulation| set(ChecksumSet { encapsulation, ..ChecksumSet::default() });
+        let tagged = forms(Encapsulation::IEEE_802_3_P_AND_Q);
+        assert!(tagged.takes(Medium::Ethernet, 18, false) && !tagged.takes(Medium::Ethernet, 14, true) && !tagged.takes(Medium::Ethernet, 18, true));
+        let apart = forms(Encapsulation::IEEE_802_3_P_AND_Q_IN_OOB);
+        assert!(apart.takes(Medium::Ethernet, 14, true) && !apart.takes(Medium::Ethernet, 18, true) && !apart.takes(Medium::Ethernet, 14, false));
+        assert!(forms(Encapsulation::all()).takes(Medium::Ethernet, 18, true) && forms(Encapsulation::NULL).takes(Medium::Ip, 0, false));
+    }
+}
