@@ -157,6 +157,7 @@ fn hardware(ipv6: bool) -> Offload {
             transport_tunnel_combined: true,
             ipv4_options: true,
             flags: 1,
+            ext_sa_capacity: 8,
             ipv4_ah: Ipv4Ah { md5: true, sha_1: true, transport: true, tunnel: true, send: true, receive: true },
             ipv4_esp: Ipv4Esp { des: true, triple_des: true, null_esp: true, transport: true, tunnel: true, send: true, receive: true },
         },
