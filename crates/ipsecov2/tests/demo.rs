@@ -373,13 +373,7 @@ fn the_trace_shows_requests_and_statuses_and_no_key() {
         let first = run.stderr.lines().find(|line| line.starts_with(host) && line.contains(" down: "));
         assert!(first.is_some_and(|line| line.contains(" down: set OFFLOAD_ENCAPSULATION")), "{host}{first:?}");
     }
-    for text in [
-        "ADD_SA_EX",
-        "DELETE_SA",
-        "UPDATE_SA",
-        "status TASK_OFFLOAD_CURRENT_CONFIG",
-        "20-byte key",
-    ] {
+    for text in ["ADD_SA_EX", "DELETE_SA", "UPDATE_SA", "status TASK_OFFLOAD_CURRENT_CONFIG", "20-byte key"] {
         assert!(run.stderr.contains(text), "{text}");
     }
     // A key would be a long run of hexadecimal digits; handles have 16 at most.
