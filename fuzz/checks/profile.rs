@@ -31,6 +31,10 @@ pub(crate) fn check(data: &[u8]) {
     // The software NIC takes on what it can of it, and nothing else.
     let mut taken = profile.clone();
     taken.offload.ipsec_v2.sa_offload_capacity = taken.offload.ipsec_v2.sa_offload_capacity.min(CAPACITY);
+    if taken.offload.ipsec_v1.is_supported() {
+        // Where nothing is told it is the software NIC's.
+        taken.offload.ipsec_v1.ext_sa_capacity = taken.offload.ipsec_v1.ext_sa_capacity.clamp(1, CAPACITY);
+    }
     let engine = SoftwareEngine::with_hardware(Crypto::default(), &taken.offload).expect("the capacity is small");
     let hardware = engine.hardware_capabilities();
     assert!(hardware.is_within(&taken.offload) && hardware.is_within(&nic::software_capabilities(CAPACITY)));
