@@ -38,12 +38,14 @@ impl Drop for File {
     }
 }
 
+/// What stood in the registry, and what was configured, each time.
+type Seen = Arc<Mutex<Vec<(Vec<(Keyword, String)>, Offload)>>>;
+
 /// A card of these capabilities that does no work; it looks into the registry when it is configured.
 struct Card {
     hardware: Offload,
     registry: Arc<dyn Registry>,
-    /// What stood in the registry, and what was configured, each time.
-    seen: Arc<Mutex<Vec<(Vec<(Keyword, String)>, Offload)>>>,
+    seen: Seen,
 }
 
 impl Engine for Card {
@@ -106,7 +108,7 @@ impl Protocol for Upper {
 struct Adapter {
     stack: Stack,
     upper: Arc<Upper>,
-    seen: Arc<Mutex<Vec<(Vec<(Keyword, String)>, Offload)>>>,
+    seen: Seen,
 }
 
 impl Adapter {

@@ -101,6 +101,9 @@ fn lists_go_out_in_order_with_their_marks_and_each_comes_back_once() {
     assert_eq!((counters.sent_plain, counters.sent_offloaded, counters.send_failed, counters.sends()), (80, 80, 40, 200));
 }
 
+/// What is asked, and what counts its refusal.
+type Request = (fn(&mut NetBufferList), &'static str);
+
 #[test]
 fn a_handle_that_cannot_be_served_fails_the_list_whole() {
     let mut nic = Nic::new(Link::Bare);
@@ -119,7 +122,7 @@ fn a_handle_that_cannot_be_served_fails_the_list_whole() {
     list.oob.set_tunnel_handle(Some(handle));
     assert_failed_whole(&mut nic, list, "send_tunnel_handle");
     // OV2-SEND-4: a segment size alone is no large send.
-    let requests: [(fn(&mut NetBufferList), &str); 3] = [
+    let requests: [Request; 3] = [
         (|list| list.oob.large_send = 1400, "send_header_mismatch"),
         (|list| list.oob.checksum = 0b101, "send_unsupported_request"),
         (|list| list.oob.ieee8021q = 7, "send_unsupported_request"),

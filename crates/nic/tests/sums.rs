@@ -107,7 +107,7 @@ fn list(link: Link, ipv6: bool, packet: &[u8], request: Option<ChecksumRequest>)
 
 /// Payloads of even and odd lengths, of none, and one whose checksum is 0.
 fn payloads(kind: &Kind, protocol: IpProtocol) -> Vec<Vec<u8>> {
-    let mut all: Vec<Vec<u8>> = [0, 1, 2, 3, 7, 100, 999].map(|length| (0..length).map(|at| (at * 7) as u8).collect()).into();
+    let mut all: Vec<Vec<u8>> = [0, 1, 2, 3, 7, 100, 999].map(|length| (0..length).map(|at: usize| (at * 7) as u8).collect()).into();
     // What makes the sum of all the rest come out as 0xffff.
     let [_, whole] = segment(kind, protocol, false, &[0; 4]);
     let at = checksum::checksum_offset(protocol).unwrap();
@@ -297,6 +297,9 @@ fn what_cannot_be_computed_fails() {
     assert_eq!(nic.counter("send_unsupported_request"), 0);
 }
 
+/// What is taken away; packet; TCP options (an odd number); whether it still goes.
+type Row = (&'static str, fn(&mut Offload), Kind, IpProtocol, u32, bool);
+
 /// OV2-CAP-4, OV2-CAP-12: every member of the capability sets that a packet needs, taken away alone.
 #[test]
 fn what_is_not_offered_fails() {
@@ -308,8 +311,6 @@ fn what_is_not_offered_fails() {
         change(&mut hardware);
         hardware
     };
-    type Row = (&'static str, fn(&mut Offload), Kind, IpProtocol, u32, bool);
-    // What is taken away; packet; TCP options (an odd number); whether it still goes.
     let table: [Row; 14] = [
         ("nothing", |_| {}, kind, IpProtocol::TCP, 1, true),
         ("TCP", |all| all.checksum.ipv4_transmit.tcp_checksum = false, kind, IpProtocol::TCP, 2, false),
@@ -539,12 +540,12 @@ fn traffic() -> impl Strategy<Value = Traffic> {
 }
 
 impl Traffic {
-    fn kind(&self) -> Kind {
+    fn kind(self) -> Kind {
         let kind = if self.ah { Kind::ah(0x3001, SHA1) } else { Kind::gcm(0x1001) };
         Kind { ipv6: self.ipv6, extras: self.extras, ..kind }
     }
 
-    fn form(&self) -> Encapsulation {
+    fn form(self) -> Encapsulation {
         match self.link {
             Link::Bare => Encapsulation::NULL,
             Link::Ethernet => Encapsulation::IEEE_802_3,
@@ -553,7 +554,7 @@ impl Traffic {
     }
 
     /// Whether a set has what the packet needs of it, written down once more. `base`: what was activated, if anything was.
-    fn summed(&self, set: &ChecksumSet, all: &Offload, base: Encapsulation) -> bool {
+    fn summed(self, set: &ChecksumSet, all: &Offload, base: Encapsulation) -> bool {
         let flag = if self.udp { OffloadFlags::IPSEC_V2_AND_UDP_CHECKSUM_COEXISTENCE } else { OffloadFlags::IPSEC_V2_AND_TCP_CHECKSUM_COEXISTENCE };
         set.encapsulation.contains(self.form() | base)
             && (if self.udp { set.udp_checksum } else { set.tcp_checksum })
@@ -562,7 +563,7 @@ impl Traffic {
             && (!self.protect || all.flags.contains(flag))
     }
 
-    fn sealed_by(&self, all: &Offload, base: Encapsulation) -> bool {
+    fn sealed_by(self, all: &Offload, base: Encapsulation) -> bool {
         let v2 = &all.ipsec_v2;
         let extras = if self.ipv6 { v2.ipv6_non_ipsec_extension_headers } else { v2.ipv4_options };
         v2.encapsulation.contains(self.form() | base) && (if self.ah { v2.ah } else { v2.esp }) && (!self.extras || extras)
@@ -616,7 +617,7 @@ proptest! {
         let expected = if traffic.protect { kind.build(&whole, protocol.0, 1).sealed() } else { built(&whole) };
         let expected = [link, expected].concat();
         if goes {
-            prop_assert_eq!(&wire, &[expected.clone()]);
+            prop_assert_eq!(&wire[..], std::slice::from_ref(&expected));
         } else {
             prop_assert!(wire.is_empty());
             prop_assert!(done.buffer.as_slice().ends_with(&asked));

@@ -125,7 +125,7 @@ mod tests {
                     } else {
                         bytes[14 + 9] = 6;
                     }
-                    bytes.extend((0..200).map(|at| at as u8));
+                    bytes.extend(0..200u8);
                     let before = bytes.clone();
                     let mut buffer = Buffer::copy_from(&bytes);
                     let point = ParsedIp::parse_whole(&bytes[14..]).unwrap().insertion_point();

@@ -183,16 +183,21 @@ mod tests {
     }
 
     /// Every member of every set is a bit of its own, and means what it says.
+    /// A member, and what is seen of it.
+    type Member = (ChecksumSet, fn(Set) -> bool);
+    /// A set, and where it stands.
+    type Place = (IpVersion, Way, fn(ChecksumSet) -> ChecksumOffload);
+
     #[test]
     fn each_member_is_seen_where_it_stands_and_nowhere_else() {
         const ON: Activation = Activation::On { encapsulation: Encapsulation::IEEE_802_3, header_size: 14 };
         let base = ChecksumSet { encapsulation: Encapsulation::IEEE_802_3, ..ChecksumSet::default() };
-        let members: [(ChecksumSet, fn(Set) -> bool); 3] = [
+        let members: [Member; 3] = [
             (ChecksumSet { tcp_checksum: true, ..base }, |set| set.segment(IpProtocol::TCP, false, false)),
             (ChecksumSet { udp_checksum: true, ..base }, |set| set.segment(IpProtocol::UDP, false, false)),
             (ChecksumSet { ip_checksum: true, ..base }, |set| set.ip_header(false)),
         ];
-        let places: [(IpVersion, Way, fn(ChecksumSet) -> ChecksumOffload); 4] = [
+        let places: [Place; 4] = [
             (IpVersion::V4, Way::Send, |set| ChecksumOffload { ipv4_transmit: set, ..ChecksumOffload::default() }),
             (IpVersion::V4, Way::Receive, |set| ChecksumOffload { ipv4_receive: set, ..ChecksumOffload::default() }),
             (IpVersion::V6, Way::Send, |set| ChecksumOffload { ipv6_transmit: set, ..ChecksumOffload::default() }),
