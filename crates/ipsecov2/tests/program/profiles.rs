@@ -175,7 +175,8 @@ fn cards_of_version_1_use_it() {
             ENDS.0,
             ENDS.1,
             cipher.0,
-            "5b".repeat(cipher.1),
+            // 3DES wants three keys.
+            (0..cipher.1).map(|at| format!("{:02x}", 0x11 + 7 * at)).collect::<String>(),
             integrity.0,
             "a7".repeat(integrity.1)
         )
