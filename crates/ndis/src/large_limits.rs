@@ -56,6 +56,7 @@ impl LargeSendLimit {
     const BARE: u64 = 1 << 56;
     const UNTAGGED: u64 = 1 << 57;
     const TAGGED: u64 = 1 << 58;
+    const TAG_OUT_OF_BAND: u64 = 1 << 59;
 
     fn of(set: &LargeSendSet) -> Self {
         let flags = [
@@ -66,6 +67,7 @@ impl LargeSendLimit {
             (set.encapsulation.contains(Encapsulation::NULL), Self::BARE),
             (set.encapsulation.contains(Encapsulation::IEEE_802_3), Self::UNTAGGED),
             (set.encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q), Self::TAGGED),
+            (set.encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q_IN_OOB), Self::TAG_OUT_OF_BAND),
         ];
         let word = u64::from(set.max_offload_size) | u64::from(set.min_segment_count.min(Self::FEWEST_MAX)) << Self::FEWEST;
         Self(flags.iter().filter(|(on, _)| *on).fold(word, |word, (_, bit)| word | bit))
@@ -98,6 +100,11 @@ impl LargeSendLimit {
     /// Whether IPv4 options or IPv6 extension headers may be there.
     pub const fn ip_options(self) -> bool {
         self.has(Self::IP_OPTIONS)
+    }
+
+    /// Whether a tag that is out of band goes into every segment.
+    pub const fn inserts_tags(self) -> bool {
+        self.has(Self::TAG_OUT_OF_BAND)
     }
 
     /// Whether frames with a link header of `l3_offset` bytes are cut.

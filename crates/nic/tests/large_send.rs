@@ -250,6 +250,47 @@ fn clear_packets_are_cut() {
     }
 }
 
+/// OV2-SEND-4, OV2-OOB-4: every segment has the tag of the list's out-of-band data.
+#[test]
+fn every_segment_has_the_tag() {
+    let tag = ndis::TagOutOfBand::new(0xb005).unwrap();
+    for (kind, link) in [
+        (Kind::gcm(0x1001), ETHERNET_V4),
+        (Kind::gcm(0x1001).v6(), ETHERNET_V6),
+        (Kind::both(0x1002, CBC, Some(SHA1), 0x3004, SHA1), ETHERNET_V4),
+        (Kind::ah(0x3001, SHA1).v6(), ETHERNET_V6),
+    ] {
+        for protected in [true, false] {
+            for payload in [4000, 100_000] {
+                let large = Large { protected, link, payload, ..Large::new(kind) };
+                let mut nic = Nic::new(Link::Ethernet);
+                let handle = protected.then(|| nic.try_add(kind.bundle(OUT)).unwrap());
+                let mut list = large.list(handle);
+                list.oob.set_tag(Some(tag));
+                let (done, wire) = nic.send(vec![list]);
+                assert_eq!(done[0].status, Status::SUCCESS);
+                let wire: Vec<_> = wire.iter().flat_map(packet::Frame::packets).collect();
+                let expected: Vec<_> = large.expected().iter().map(|frame| [&frame[..12], &[0x81, 0, 0xb0, 5], &frame[12..]].concat()).collect();
+                assert!(wire == expected, "{large:?}");
+            }
+        }
+    }
+    // No tag where none is offered: without a link header, or not out of band.
+    let mut bare = Nic::new(Link::Bare);
+    let mut list = Large { protected: false, ..Large::new(Kind::gcm(1)) }.list(None);
+    list.oob.set_tag(Some(tag));
+    refused(&mut bare, "send_unsupported_request", list);
+    let in_data = ndis::Encapsulation::IEEE_802_3 | ndis::Encapsulation::IEEE_802_3_P_AND_Q;
+    let mut hardware = software_capabilities(8);
+    for set in [&mut hardware.lso_v1, &mut hardware.lso_v2.ipv4, &mut hardware.lso_v2.ipv6] {
+        set.encapsulation = in_data;
+    }
+    let mut nic = with(hardware);
+    let mut list = Large { protected: false, link: ETHERNET_V4, ..Large::new(Kind::gcm(1)) }.list(None);
+    list.oob.set_tag(Some(tag));
+    refused(&mut nic, "send_unsupported_request", list);
+}
+
 /// OV2-SEND-6: large lists and others keep their order; each completes once, and those that fail are whole.
 #[test]
 fn order_is_kept_and_failures_are_whole() {

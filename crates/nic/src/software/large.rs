@@ -7,8 +7,8 @@
 
 use arrayvec::ArrayVec;
 use ipsec::{AhPart, AuthBatch, BATCH, EspSa, Icv, Provider, SealBatch};
-use ndis::{NetBufferList, Status};
-use packet::{Buffer, BufferPool, Frame, FrameBatch, FrameForm};
+use ndis::{NetBufferList, Status, TagOutOfBand};
+use packet::{Buffer, BufferPool, Frame, FrameBatch, FrameForm, VLAN_TAG_LEN};
 
 use super::counters::SendFailure;
 use super::large_cut::Headers;
@@ -30,7 +30,10 @@ pub(super) struct Large<'a, P: Provider> {
     pub(super) index: usize,
     /// The bundle, if it asks for one.
     pub(super) sa: Option<&'a Sa<P>>,
+    /// Where they are in segments without the tag.
     pub(super) headers: Headers,
+    /// The tag of every segment, if that is out of band.
+    pub(super) tag: Option<TagOutOfBand>,
     /// Numbers of the first segment.
     pub(super) first_esp: u64,
     pub(super) first_ah: u64,
@@ -92,6 +95,7 @@ impl<'a, P: Provider> Sender<'a, P> {
                 these.for_each(drop);
                 continue;
             };
+            let at = at + large.shift();
             let mut number = large.first_esp;
             for piece in these {
                 for segment in piece.buffer.as_mut_slice().chunks_mut(piece.stride) {
@@ -121,7 +125,7 @@ impl<'a, P: Provider> Sender<'a, P> {
                 these.for_each(drop);
                 continue;
             };
-            let ip = large.headers.ip;
+            let (ip, ah) = (large.headers.ip + large.shift(), ah + large.shift());
             let mut number = large.first_ah;
             for Piece { buffer, stride, .. } in these {
                 let mut parts = ArrayVec::<AhPart, BATCH>::new();
@@ -152,7 +156,12 @@ impl<'a, P: Provider> Sender<'a, P> {
 }
 
 impl<'a, P: Provider> Large<'a, P> {
-    /// Its ESP, if it has one, and where in segments that is.
+    /// How far behind everything is in a segment, because of the tag.
+    pub(super) const fn shift(&self) -> usize {
+        if self.tag.is_some() { VLAN_TAG_LEN } else { 0 }
+    }
+
+    /// Its ESP, if it has one, and where in segments without the tag that is.
     fn esp(&self) -> Option<(&'a EspSa<P>, usize)> {
         self.sa?.transforms.esp().zip(self.headers.esp)
     }

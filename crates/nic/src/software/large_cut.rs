@@ -12,7 +12,8 @@ use super::counters::SendFailure;
 use super::large::{Large, Piece};
 use super::portion::Position;
 use super::sa::Sa;
-use super::send::{Sender, asks_for_more_than_large_sends};
+use super::send::Sender;
+use super::vlan;
 use crate::link::announces_ip;
 
 /// Where the headers of a large list are, in bytes from the start of the frame; the same in all segments.
@@ -67,7 +68,8 @@ impl<'a, P: Provider> Sender<'a, P> {
     ) -> Result<Large<'a, P>, SendFailure> {
         let (oob, ip) = (&list.oob, usize::from(list.l3_offset));
         let request = oob.large_send().ok().flatten().ok_or(SendFailure::LargeSend)?;
-        if asks_for_more_than_large_sends(oob) || !list.more.is_empty() {
+        // A large send has its checksums computed without being asked for it.
+        if oob.checksum != 0 || !list.more.is_empty() {
             return Err(SendFailure::UnsupportedRequest);
         }
         let limit = self.limits.of(request).filter(|limit| limit.works_under(self.medium, ip)).ok_or(SendFailure::LargeSendOff)?;
@@ -78,6 +80,11 @@ impl<'a, P: Provider> Sender<'a, P> {
             // Both portions of one packet: not offered.
             Some(_) if oob.tunnel_bits() != 0 => return Err(SendFailure::OutsideCapabilities),
             Some(handle) => Some(self.bundle(handle)?),
+        };
+        let tag = match oob.ieee8021q {
+            0 => None,
+            _ if !limit.inserts_tags() => return Err(SendFailure::UnsupportedRequest),
+            _ => Some(self.tag_to_insert(list, sa.is_some())?),
         };
         let frame = list.buffer.as_slice();
         if !announces_ip(self.medium, frame, ip) {
@@ -114,7 +121,7 @@ impl<'a, P: Provider> Sender<'a, P> {
         };
         let first_esp = if headers.esp.is_some() { first(Operation::Esp, headers.esp_low)? } else { 0 };
         let first_ah = if headers.ah.is_some() { first(Operation::Ah, headers.ah_low)? } else { 0 };
-        let large = Large { index, sa, headers, first_esp, first_ah, pieces: 0, segments: count, payload: cutter.payload_len() };
+        let large = Large { index, sa, headers, tag, first_esp, first_ah, pieces: 0, segments: count, payload: cutter.payload_len() };
         lay_out(large, &cutter, tail, base, pieces, pool)
     }
 
@@ -212,7 +219,7 @@ fn lay_out<'a, P: Provider>(
     pool: &mut BufferPool,
 ) -> Result<Large<'a, P>, SendFailure> {
     let text = |number: usize| cutter.frame_len(number) - large.headers.text;
-    let length = |number: usize| cutter.frame_len(number) + tail.map_or(0, |tail| tail.len(text(number)));
+    let length = |number: usize| large.shift() + cutter.frame_len(number) + tail.map_or(0, |tail| tail.len(text(number)));
     let stride = length(0);
     let per_piece = (TRAIN_BYTES / stride).clamp(1, TRAIN_PACKETS);
     let before = pieces.len();
@@ -221,7 +228,10 @@ fn lay_out<'a, P: Provider>(
         let count = per_piece.min(large.segments - first);
         let mut buffer = pool.take((count - 1) * stride + length(first + count - 1));
         for (number, out) in (first..).zip(buffer.as_mut_slice().chunks_mut(stride)) {
-            good &= fill(&large, cutter, number, tail, out).is_some();
+            good &= out.get_mut(large.shift()..).and_then(|out| fill(&large, cutter, number, tail, out)).is_some();
+            if let Some(tag) = large.tag {
+                vlan::insert_into(out, tag);
+            }
         }
         pieces.push(Piece { list: base + large.index, buffer, stride });
     }
@@ -233,7 +243,7 @@ fn lay_out<'a, P: Provider>(
     Ok(large)
 }
 
-/// Writes a segment: everything but IV, ciphertext and ICVs. `None` if `out` is not as long as it.
+/// Writes a segment, without the tag: everything but IV, ciphertext and ICVs. `None` if `out` is not as long as it.
 fn fill<P: Provider>(large: &Large<'_, P>, cutter: &Cutter<'_>, number: usize, tail: Option<Tail>, out: &mut [u8]) -> Option<()> {
     let (headers, end) = (&large.headers, out.len());
     cutter.write(number, out).then_some(())?;

@@ -26,11 +26,6 @@ pub(super) const fn asks_for_more(oob: &OutOfBand) -> bool {
     oob.udp_segmentation != 0 || oob.has_tasks()
 }
 
-/// Whether more than IPsec and a large send is asked for, or may be.
-pub(super) const fn asks_for_more_than_large_sends(oob: &OutOfBand) -> bool {
-    oob.checksum | oob.ieee8021q != 0
-}
-
 /// What a batch is sent with.
 pub(super) struct Sender<'a, P: Provider> {
     pub(super) provider: &'a P,

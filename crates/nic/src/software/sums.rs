@@ -4,7 +4,7 @@
 use core::ops::Range;
 
 use ipsec::Provider;
-use ndis::{ChecksumReport, ChecksumRequest, CryptoStatus, NetBufferList};
+use ndis::{ChecksumReport, ChecksumRequest, CryptoStatus, NetBufferList, TagOutOfBand};
 use packet::{ChecksumVerdict, IPV4_HEADER_LEN, IPV4_MAX_HEADER_LEN, IpProtocol, IpVersion, Medium, checksum};
 
 use super::counters::SendFailure;
@@ -43,16 +43,20 @@ impl<P: Provider> Sender<'_, P> {
     }
 
     fn check_tag(&self, list: &NetBufferList, protected: bool) -> Result<(), SendFailure> {
-        // Reserved bits alone are no tag.
-        if list.oob.tag().is_none() {
-            return Err(SendFailure::Malformed);
-        }
-        let offered = self.services.tags_go_in() && self.medium == Medium::Ethernet && (!protected || self.word.takes_tags_out_of_band());
-        if !offered {
-            return Err(SendFailure::UnsupportedRequest);
-        }
+        self.tag_to_insert(list, protected)?;
         let room = list.buffers().all(|buffer| buffer.headroom() >= packet::VLAN_TAG_LEN && buffer.len() >= packet::ETHERNET_HEADER_LEN);
         if room { Ok(()) } else { Err(SendFailure::Lengths) }
+    }
+
+    /// The tag that a list asks to have put into its frames.
+    ///
+    /// # Errors
+    /// [`SendFailure`]: there is none, or that is not offered.
+    pub(super) fn tag_to_insert(&self, list: &NetBufferList, protected: bool) -> Result<TagOutOfBand, SendFailure> {
+        // Reserved bits alone are no tag.
+        let tag = list.oob.tag().ok_or(SendFailure::Malformed)?;
+        let offered = self.services.tags_go_in() && self.medium == Medium::Ethernet && (!protected || self.word.takes_tags_out_of_band());
+        if offered { Ok(tag) } else { Err(SendFailure::UnsupportedRequest) }
     }
 
     /// Computes the checksums that a list asks for. It was checked.
