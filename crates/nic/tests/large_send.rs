@@ -262,7 +262,7 @@ fn every_segment_has_the_tag() {
     ] {
         for protected in [true, false] {
             for payload in [4000, 100_000] {
-                let large = Large { protected, link, payload, ..Large::new(kind) };
+                let large = Large { protected, payload, link, ..Large::new(kind) };
                 let mut nic = Nic::new(Link::Ethernet);
                 let handle = protected.then(|| nic.try_add(kind.bundle(OUT)).unwrap());
                 let mut list = large.list(handle);

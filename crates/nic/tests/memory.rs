@@ -25,6 +25,9 @@ const NIC: &str = "nic";
 /// The key that is looked for, and what follows it as salt. Not on the heap itself.
 static KEY: [u8; 20] = *b"\xC0\xFF\xEE\xD1\xA5\x5E\xB7\x9C\x3D\xE8\x71\x0B\x96\x2A\xF4\x47SALT";
 
+/// What the scan is tried with.
+static OTHER: [u8; 20] = *b"\x3F\x00\x11\x2E\x5A\xA1\x48\x63\xC2\x17\x8E\xF4\x69\xD5\x0B\xB8KEYS";
+
 /// Memory is the process's: one test at a time.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
@@ -211,10 +214,9 @@ fn erase<P: Provider + Copy>(provider: P, end: End) -> usize {
 fn r_29_no_byte_of_a_key_outlives_its_sa() {
     let _alone = alone();
     // What the scan would see, shown with other bytes: memory that is given back with them in it, and used again, would be found with them.
-    let other = KEY.map(|byte| !byte);
-    let canary = std::hint::black_box(other.to_vec());
-    assert_eq!((scanning::find(&other[..16]), scanning::freed(&other[..16], || ())), (1, 0));
-    assert_eq!(scanning::freed(&other[..16], || drop(canary)), 1);
+    let canary = std::hint::black_box(OTHER.to_vec());
+    assert_eq!((scanning::find(&OTHER[..16]), scanning::freed(&OTHER[..16], || ())), (1, 0));
+    assert_eq!(scanning::freed(&OTHER[..16], || drop(canary)), 1);
 
     let mut seen = 0;
     for end in [End::Delete, End::Reset, End::Removal, End::Surprise, End::Restart, End::Unbind] {

@@ -13,7 +13,9 @@ static LIVE: AtomicIsize = AtomicIsize::new(0);
 static OVERFLOW: AtomicBool = AtomicBool::new(false);
 static SCAN: AtomicBool = AtomicBool::new(false);
 static FREED: AtomicUsize = AtomicUsize::new(0);
-/// What is looked for in memory that is given back.
+/// What the pattern is written under, wherever it is copied: a copy on the stack would be found in the memory that the stack is moved to.
+const COVER: u8 = 0xA5;
+/// What is looked for in memory that is given back, covered.
 static PATTERN: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
 struct Scanning;
@@ -53,13 +55,13 @@ fn forget(pointer: *mut u8, size: usize) {
     }
 }
 
-/// How often the pattern is in a block.
-fn count(start: *const u8, size: usize, pattern: &[u8]) -> usize {
+/// How often the pattern, which is given covered, is in a block.
+fn count(start: *const u8, size: usize, pattern: &[u8; 16]) -> usize {
     let byte = |at: usize| {
         // SAFETY: the block is allocated and has `size` bytes. A volatile read takes what is there, written or not, as a look at a memory dump does.
         unsafe { start.add(at).read_volatile() }
     };
-    (0..(size + 1).saturating_sub(pattern.len())).filter(|&at| pattern.iter().enumerate().all(|(offset, wanted)| byte(at + offset) == *wanted)).count()
+    (0..(size + 1).saturating_sub(pattern.len())).filter(|&at| pattern.iter().enumerate().all(|(offset, wanted)| byte(at + offset) ^ COVER == *wanted)).count()
 }
 
 // SAFETY: every call goes to the system's allocator unchanged; the books are static and need no allocation.
@@ -86,14 +88,20 @@ pub(crate) fn live() -> isize {
     LIVE.load(Ordering::Relaxed)
 }
 
-/// How often `pattern` is in memory that is in use.
+fn cover(pattern: &[u8]) -> [u8; 16] {
+    core::array::from_fn(|at| pattern[at] ^ COVER)
+}
+
+/// How often `pattern`, 16 bytes, is in memory that is in use.
 pub(crate) fn find(pattern: &[u8]) -> usize {
     assert!(!OVERFLOW.load(Ordering::Relaxed), "more blocks than there is room for in the books");
-    STARTS.iter().zip(&SIZES).map(|(start, size)| count(start.load(Ordering::Acquire), size.load(Ordering::Acquire), pattern)).sum()
+    let pattern = cover(pattern);
+    STARTS.iter().zip(&SIZES).map(|(start, size)| count(start.load(Ordering::Acquire), size.load(Ordering::Acquire), &pattern)).sum()
 }
 
 /// How often `pattern`, 16 bytes, was in memory that `work` gave back.
 pub(crate) fn freed(pattern: &[u8], work: impl FnOnce()) -> usize {
+    let pattern = cover(pattern);
     let (first, second) = pattern.split_at(8);
     PATTERN[0].store(u64::from_ne_bytes(first.try_into().expect("8 bytes")), Ordering::Relaxed);
     PATTERN[1].store(u64::from_ne_bytes(second.try_into().expect("8 bytes")), Ordering::Relaxed);
