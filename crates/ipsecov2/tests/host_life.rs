@@ -240,3 +240,60 @@ fn an_sa_removed_on_one_side_leaks_nothing_on_the_other() {
     pair.a.send(pair.now, &mut frames, &mut wire);
     assert!(wire.is_empty(), "policy still protects it");
 }
+
+/// The inbound and the outbound SA of b, as a pair.
+fn paired(pair: &Pair) -> [sa_table::Handle; 2] {
+    let of = |direction| pair.b.transport().sas().into_iter().find(|sa| sa.direction == direction).unwrap().handle;
+    let [inbound, outbound] = [ndis::Direction::Inbound, ndis::Direction::Outbound].map(of);
+    pair.b.transport().pair(inbound, outbound);
+    [inbound, outbound]
+}
+
+/// OV2-SA-8: an SA that nears the end of its numbers: the NIC asks, both of the pair are deleted, and packets go on in software.
+#[test]
+fn an_sa_near_its_end_is_deleted_with_its_counterpart_and_goes_on_in_software() {
+    let mut pair = Pair::with(&ip_config());
+    pair.connect(Connection { sequence: u64::from(u32::MAX) - 5000, ..tunnel_v4() });
+    let sas = paired(&pair);
+    assert_offloaded(&pair);
+    pair.exchange(100);
+    assert_eq!(pair.b.nic_counters().delete_requests, 1, "asked once");
+    pair.service();
+    for sa in sas {
+        assert_eq!(pair.b.transport().sa(sa).unwrap().offload, OffloadReason::DeletedByNic);
+    }
+    assert!(pair.b.transport().take_events().iter().any(|event| event.kind == SaEventKind::DeleteRequested));
+    pair.exchange(100);
+    let inbound = pair.b.transport().inbound();
+    assert_eq!((inbound.offloaded.packets, inbound.software.packets), (100, 100));
+    assert!(pair.a.transport().sas().iter().all(|sa| sa.offload == OffloadReason::Offloaded), "a has received nothing");
+    let counters = pair.b.nic_counters();
+    assert_eq!((counters.sas_deleted, counters.unknown_handles), (2, 0));
+    assert_all_ended(&pair);
+}
+
+/// OV2-SA-8: a full NIC that is asked for more asks the oldest to go, and who waits, another protocol here, gets the place.
+#[test]
+fn a_full_nic_has_a_pair_give_way_to_another_protocol() {
+    let mut pair = Pair::with(&ip_config().with_nic_capacity(2));
+    pair.connect(tunnel_v4());
+    let sas = paired(&pair);
+    let seed = sa_table::Seed::new([9; sa_table::SEED_WORDS]);
+    let config = transport::TransportConfig { medium: Medium::Ip, capacity: 16, seed, clear: transport::ClearPolicy::Decide };
+    let other = transport::Transport::new(config, ipsec::Crypto::default()).unwrap();
+    pair.b.stack().bind(Arc::new(other.clone()), ADAPTER).unwrap();
+    pair.service();
+    let mut parameters = tunnel_v4().parameters(ndis::Direction::Outbound, true);
+    parameters.associations[0].spi.0 = 0x7777;
+    let waiting = other.add_sa(parameters, pair.now).unwrap();
+    assert_eq!(other.sa(waiting).unwrap().offload, OffloadReason::Capacity);
+    pair.exchange(10);
+    pair.service();
+    for sa in sas {
+        assert_eq!(pair.b.transport().sa(sa).unwrap().offload, OffloadReason::DeletedByNic);
+    }
+    other.tick(pair.now);
+    assert_eq!(other.sa(waiting).unwrap().offload, OffloadReason::Offloaded);
+    pair.exchange(10);
+    assert_all_ended(&pair);
+}
