@@ -64,18 +64,20 @@ fn live_and_die(lane: &mut Lane, binding: &Binding, spi: u32, answered: &AtomicU
     };
     let clear = sa.unsealed(Shape::BARE, 1, b"a race");
     let sealed = sa.sealed(&clear, 1);
-    let mut use_it = |there: bool| match (direction, handle) {
-        (Direction::Outbound, Some(handle)) => match lane.send(&sa, handle) {
-            (Status::SUCCESS, wire) => assert!(there && wire.len() == 1 && wire[0].buffer.as_slice() == sealed),
-            (status, wire) => assert!(status == Status::FAILURE && wire.is_empty()),
-        },
-        _ => {
-            let received = lane.receive(&sealed);
-            if received.oob.ipsec_receive().crypto_done {
-                assert!(there && received.oob.ipsec_receive().crypto_status == ndis::CryptoStatus::Success);
-            } else {
-                assert_eq!(received.buffer.as_slice(), sealed);
+    let mut use_it = |there: bool| {
+        if let (Direction::Outbound, Some(handle)) = (direction, handle) {
+            let (status, wire) = lane.send(&sa, handle);
+            match status {
+                Status::SUCCESS => assert!(there && wire.len() == 1 && wire[0].buffer.as_slice() == sealed),
+                status => assert!(status == Status::FAILURE && wire.is_empty()),
             }
+            return;
+        }
+        let received = lane.receive(&sealed);
+        if received.oob.ipsec_receive().crypto_done {
+            assert!(there && received.oob.ipsec_receive().crypto_status == ndis::CryptoStatus::Success);
+        } else {
+            assert_eq!(received.buffer.as_slice(), sealed);
         }
     };
     use_it(handle.is_some());
