@@ -285,7 +285,9 @@ fn every_segment_has_the_tag() {
     for set in [&mut hardware.lso_v1, &mut hardware.lso_v2.ipv4, &mut hardware.lso_v2.ipv6] {
         set.encapsulation = in_data;
     }
-    let mut nic = with(hardware);
+    let parameters = NicParameters { medium: packet::Medium::Ethernet, ..NicParameters::new("test") };
+    let mut nic = Nic::with(parameters, move || SoftwareEngine::with_hardware(ipsec::Crypto::default(), &hardware).unwrap());
+    nic.activate();
     let mut list = Large { protected: false, link: ETHERNET_V4, ..Large::new(Kind::gcm(1)) }.list(None);
     list.oob.set_tag(Some(tag));
     refused(&mut nic, "send_unsupported_request", list);

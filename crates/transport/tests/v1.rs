@@ -390,9 +390,9 @@ fn after_a_reset_all_is_added_anew() {
     let [gone, stays] = [(); 2].map(|()| bench.add(Direction::Inbound, Some(4500)));
     bench.card.state().fail_deletes = Some(Status::FAILURE);
     assert!(bench.transport.remove_sa(gone));
+    bench.card.seen();
     bench.stack.reset_adapter(NIC).unwrap();
     bench.card.state().fail_deletes = None;
-    bench.card.seen();
     bench.tick();
     assert_eq!((bench.reason(stays), bench.card.counts()), (OffloadReason::Offloaded, (1, 1)));
     // (What the transport deletes when it hears of the reset is refused, or does no harm.)
