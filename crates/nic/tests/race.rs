@@ -66,9 +66,10 @@ fn live_and_die(lane: &mut Lane, binding: &Binding, spi: u32, answered: &AtomicU
     let sealed = sa.sealed(&clear, 1);
     let mut use_it = |there: bool| {
         if let (Direction::Outbound, Some(handle)) = (direction, handle) {
-            match lane.send(&sa, handle) {
-                (Status::SUCCESS, wire) => assert!(there && wire.len() == 1 && wire[0].buffer.as_slice() == sealed),
-                (status, wire) => assert!(status == Status::FAILURE && wire.is_empty()),
+            let (status, wire) = lane.send(&sa, handle);
+            match status {
+                Status::SUCCESS => assert!(there && wire.len() == 1 && wire[0].buffer.as_slice() == sealed),
+                status => assert!(status == Status::FAILURE && wire.is_empty()),
             }
             return;
         }

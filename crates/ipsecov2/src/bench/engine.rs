@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipsec::{Crypto, Suite};
 use ndis::{
     AddSaEntry, Associations, BindParameters, Binding, Datapath, DirectAnswer, DirectOid, DirectOidRequest, Direction, Encapsulation, Endpoints,
-    EspAssociation, IpsecSetting, Keyed, LaneContext, MemoryRegistry, MiniportDriver, NblBatch, NdisVersion, NetBufferList, OffloadEncapsulation,
+    EspAssociation, IpsecSetting, Keyed, LaneContext, MiniportDriver, NblBatch, NdisVersion, NetBufferList, OffloadEncapsulation,
     OffloadHandle, OffloadParameters, Protocol, SaBundle, SaExtension, SetEncapsulation, Stack, Status, StatusIndication,
 };
 use nic::{NicDriver, NicParameters, SoftwareEngine};
@@ -135,8 +135,9 @@ impl Protocol for Owner {
 impl Nic {
     /// A NIC that has the SAs.
     pub(super) fn new(plan: SaPlan<'_>) -> Result<Self, BenchError> {
-        let stack = Stack::new(Arc::new(MemoryRegistry::new()));
-        let HostConfig { version, hardware, deviates_without_tunnel, mtu, .. } = plan.host();
+        // What is measured is IPsec: checksums of what it carries would be looked at besides.
+        let HostConfig { version, hardware, deviates_without_tunnel, mtu, registry, .. } = plan.host().without_checksums();
+        let stack = Stack::new(registry);
         let parameters = NicParameters { version, mtu, deviates_without_tunnel, ..NicParameters::new(ADAPTER) };
         let crypto = plan.crypto;
         // Asked once here, so that the factory, which cannot fail, does not meet a capacity that is refused.

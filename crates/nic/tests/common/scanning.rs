@@ -24,7 +24,7 @@ fn note(pointer: *mut u8, size: usize) {
     if pointer.is_null() {
         return;
     }
-    LIVE.fetch_add(size as isize, Ordering::Relaxed);
+    LIVE.fetch_add(size.cast_signed(), Ordering::Relaxed);
     let home = pointer.addr() >> 4;
     for step in 0..BLOCKS {
         let at = (home + step) % BLOCKS;
@@ -37,7 +37,7 @@ fn note(pointer: *mut u8, size: usize) {
 }
 
 fn forget(pointer: *mut u8, size: usize) {
-    LIVE.fetch_sub(size as isize, Ordering::Relaxed);
+    LIVE.fetch_sub(size.cast_signed(), Ordering::Relaxed);
     if SCAN.load(Ordering::Relaxed) {
         let mut pattern = [0; 16];
         pattern[..8].copy_from_slice(&PATTERN[0].load(Ordering::Relaxed).to_ne_bytes());
@@ -58,8 +58,9 @@ fn forget(pointer: *mut u8, size: usize) {
 /// How often the pattern, which is given covered, is in a block.
 fn count(start: *const u8, size: usize, pattern: &[u8; 16]) -> usize {
     let byte = |at: usize| {
+        let place = start.wrapping_add(at);
         // SAFETY: the block is allocated and has `size` bytes. A volatile read takes what is there, written or not, as a look at a memory dump does.
-        unsafe { start.add(at).read_volatile() }
+        unsafe { place.read_volatile() }
     };
     (0..(size + 1).saturating_sub(pattern.len())).filter(|&at| pattern.iter().enumerate().all(|(offset, wanted)| byte(at + offset) ^ COVER == *wanted)).count()
 }
