@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipsec::{Crypto, Suite};
 use ndis::{
     AddSaEntry, Associations, BindParameters, Binding, Datapath, DirectAnswer, DirectOid, DirectOidRequest, Direction, Encapsulation, Endpoints,
-    EspAssociation, IpsecSetting, Keyed, LaneContext, MiniportDriver, NblBatch, NdisVersion, NetBufferList, OffloadEncapsulation,
-    OffloadHandle, OffloadParameters, Protocol, SaBundle, SaExtension, SetEncapsulation, Stack, Status, StatusIndication,
+    EspAssociation, IpsecSetting, Keyed, LaneContext, MiniportDriver, NblBatch, NdisVersion, NetBufferList, OffloadEncapsulation, OffloadHandle,
+    OffloadParameters, Protocol, SaBundle, SaExtension, SetEncapsulation, Stack, Status, StatusIndication,
 };
 use nic::{NicDriver, NicParameters, SoftwareEngine};
 use packet::{BufferPool, Frame, FrameBatch, IpProtocol, Medium, Time};
