@@ -31,7 +31,13 @@ impl Job<'_> {
 
 impl Seal for Job<'_> {
     fn parts(&mut self) -> Option<SealParts<'_>> {
-        Some(SealParts { key: self.key, nonce: Nonce::new(&self.nonce), aad: AadParts::Bytes(self.aad), text: Self::place(self.text, self.source), tag: self.tag })
+        Some(SealParts {
+            key: self.key,
+            nonce: Nonce::new(&self.nonce),
+            aad: AadParts::Bytes(self.aad),
+            text: Self::place(self.text, self.source),
+            tag: self.tag,
+        })
     }
 
     fn conclude(&mut self, good: bool) {
@@ -41,7 +47,13 @@ impl Seal for Job<'_> {
 
 impl Open for Job<'_> {
     fn parts(&mut self) -> Option<OpenParts<'_>> {
-        Some(OpenParts { key: self.key, nonce: Nonce::new(&self.nonce), aad: AadParts::Bytes(self.aad), text: Self::place(self.text, self.source), tag: self.tag })
+        Some(OpenParts {
+            key: self.key,
+            nonce: Nonce::new(&self.nonce),
+            aad: AadParts::Bytes(self.aad),
+            text: Self::place(self.text, self.source),
+            tag: self.tag,
+        })
     }
 
     fn conclude(&mut self, good: bool) {
