@@ -2,7 +2,7 @@
 
 use packet::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol};
 
-use crate::selector::Flow;
+use crate::selector::{Flow, PortRange, Selector};
 use crate::spd::{Action, Spd};
 
 /// How many flows a lane keeps, in 256 KiB. Two that share a place cost each other nothing but going through the policies.
@@ -64,6 +64,12 @@ impl FlowKey {
         if v4 { Self::V4 | rest(protocol, payload) } else { Self::V6 | rest(protocol, payload) }
     }
 
+    /// The destination port in such a number, if the flow has one.
+    #[inline(always)]
+    pub(crate) const fn destination_port(rest: u64) -> Option<u16> {
+        if rest & Self::PORTS == 0 { None } else { Some(((rest >> 16) as u16).swap_bytes()) }
+    }
+
     /// Whether it is the flow `other`. What is IPv4 has no more than one word of addresses.
     #[inline(always)]
     pub(crate) const fn is(&self, other: &Self) -> bool {
@@ -93,13 +99,54 @@ pub(crate) fn v4_addresses(header: &[u8; IPV4_HEADER_LEN]) -> [u64; 4] {
     [v4_word(header), 0, 0, 0]
 }
 
-/// The word that is not zero of these.
+/// The word that is not zero of these: source in the low half, destination in the high one.
 #[inline(always)]
 pub(crate) fn v4_word(header: &[u8; IPV4_HEADER_LEN]) -> u64 {
     header.last_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
-/// The same of IPv6.
+/// The IPv4 flows that selectors let through whatever the flow's protocol and ports are, as far as one mask over [`v4_word`] tells. Others may be let
+/// through all the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnyBetween {
+    mask: u64,
+    value: u64,
+}
+
+impl AnyBetween {
+    const NONE: Self = Self { mask: 0, value: 1 };
+
+    /// Those of an SA's selectors; of none they are all flows.
+    pub(crate) fn new(selectors: &[Selector]) -> Self {
+        if selectors.is_empty() {
+            return Self { mask: 0, value: 0 };
+        }
+        selectors.iter().find_map(Self::of).unwrap_or(Self::NONE)
+    }
+
+    fn of(selector: &Selector) -> Option<Self> {
+        let &Selector { source, destination, protocol: None, source_port: PortRange::ANY, destination_port: PortRange::ANY } = selector else { return None };
+        let [source, destination] = [source, destination].map(|range| match range.map(|range| range.as_prefix()) {
+            None => Some((0, 0)),
+            Some(Some((address, length))) if address.is_v4() => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(length)).unwrap_or(0);
+                // In the bytes' own order, as the word has them.
+                Some((u64::from(mask.swap_bytes()), u64::from((address.to_number() as u32).swap_bytes())))
+            }
+            Some(_) => None,
+        });
+        let ((source_mask, source), (destination_mask, destination)) = (source?, destination?);
+        Some(Self { mask: source_mask | destination_mask << 32, value: source | destination << 32 })
+    }
+
+    /// Whether packets between the addresses of this word are among them.
+    #[inline(always)]
+    pub(crate) const fn has(self, v4_word: u64) -> bool {
+        v4_word & self.mask == self.value
+    }
+}
+
+/// The addresses of IPv6, as [`FlowKey`] has them.
 #[inline(always)]
 pub(crate) fn v6_addresses(header: &[u8; IPV6_HEADER_LEN]) -> [u64; 4] {
     let (words, _) = header.as_chunks::<8>();
@@ -202,7 +249,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::selector::{PortRange, Selector};
+    use crate::selector::AddressRange;
     use crate::spd::Policy;
 
     fn packet(v4: bool, protocol: u8, source: u8, destination: u8, payload: &[u8]) -> Vec<u8> {
@@ -243,6 +290,7 @@ mod tests {
             let flows: Vec<_> = packets.iter().map(|packet| crate::plan::flow(&ParsedIp::parse(packet).unwrap())).collect();
             for (packet, flow) in packets.iter().zip(&flows) {
                 prop_assert_eq!(key(packet).flow(), *flow);
+                prop_assert_eq!(FlowKey::destination_port(key(packet).rest), flow.ports.map(|(_, port)| port));
                 for (other, other_flow) in packets.iter().zip(&flows) {
                     prop_assert_eq!(key(packet) == key(other), flow == other_flow);
                     prop_assert_eq!(key(packet).is(&key(other)), flow == other_flow);
@@ -255,7 +303,7 @@ mod tests {
             let mut spd = Spd::new();
             let udp = Selector { protocol: Some(IpProtocol::UDP), ..Selector::ANY };
             let ports = Selector { destination_port: PortRange { first: port, last: port.saturating_add(256) }, ..Selector::ANY };
-            let address = Selector { source: Some(crate::selector::AddressRange::single(IpAddress::v4([0, 0, 0, first]))), ..Selector::ANY };
+            let address = Selector { source: Some(AddressRange::single(IpAddress::v4([0, 0, 0, first]))), ..Selector::ANY };
             for (selector, action) in [(udp, Action::Bypass), (ports, Action::Discard), (address, Action::Protect(None))] {
                 spd.push(Policy { direction: Direction::Outbound, selectors: vec![selector], action });
             }
@@ -270,6 +318,47 @@ mod tests {
             }
             prop_assert_eq!(flows.always, Some(spd.default_outbound));
             prop_assert_eq!(flows.action(&spd, || panic!("nobody needs to know")), spd.default_outbound);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_mask_lets_through_what_selectors_do(
+            selectors in proptest::collection::vec((0..5_u8, 0..5_u8, 0..3_u8, any::<bool>()), 0..3),
+            packets in proptest::collection::vec(packets(), 1..20),
+        ) {
+            // Of the addresses 0.0.0.0 to 0.0.0.2, which the packets have.
+            let range = |kind| match kind {
+                0 => None,
+                1 => AddressRange::prefix(IpAddress::v4([0; 4]), 31),
+                2 => AddressRange::prefix(IpAddress::v4([0; 4]), 0),
+                3 => AddressRange::new(IpAddress::v4([0, 0, 0, 1]), IpAddress::v4([0, 0, 0, 2])),
+                _ => Some(AddressRange::single(IpAddress::v4([0, 0, 0, 2]))),
+            };
+            let selectors: Vec<_> = selectors
+                .into_iter()
+                .map(|(source, destination, port, tcp)| Selector {
+                    source: range(source),
+                    destination: range(destination),
+                    protocol: tcp.then_some(IpProtocol::TCP),
+                    destination_port: if port == 0 { PortRange { first: 0, last: 256 } } else { PortRange::ANY },
+                    ..Selector::ANY
+                })
+                .collect();
+            let any = AnyBetween::new(&selectors);
+            for packet in packets.iter().filter(|packet| packet[0] >> 4 == 4) {
+                let flow = key(packet).flow();
+                let let_through = selectors.is_empty() || selectors.iter().any(|selector| selector.matches(&flow));
+                if any.has(v4_word(packet.first_chunk().unwrap())) {
+                    prop_assert!(let_through, "{:?} {:?}", selectors, flow);
+                } else if let [Selector { source, destination, protocol: None, destination_port: PortRange::ANY, .. }] = &selectors[..]
+                    && [source, destination].iter().all(|range| range.is_none_or(|range| range.as_prefix().is_some()))
+                {
+                    prop_assert!(!let_through, "{:?} {:?}", selectors, flow);
+                }
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use secret::SecretBytes;
 
 use crate::association::Association;
 use crate::bundle::{HighHalves, Nesting, bundle, udp_esp_type};
+use crate::flows::AnyBetween;
 use crate::framing::{AhLayout, EspLayout, Layout, Numbers};
 use crate::lifetime::Lifetime;
 use crate::order::Order;
@@ -108,6 +109,8 @@ pub(crate) struct Sa<P: Provider> {
     around_udp: AtomicU32,
     /// Outbound: where its packets are on the wire; once lanes share it.
     order: OnceLock<Box<Order>>,
+    /// What of its selectors is told in one look.
+    any_between: AnyBetween,
     selectors: Box<[Selector]>,
     parameters: SaParameters,
 }
@@ -118,6 +121,7 @@ impl<P: Provider> Sa<P> {
         check(&parameters, inside)?;
         let esp = esp_half(provider, &parameters)?;
         let ah = ah_half(provider, &parameters)?;
+        let selectors = selectors(&parameters)?;
         let layout = layout(&parameters, esp.as_ref(), ah.as_deref());
         let outbound = parameters.direction == Direction::Outbound;
         let outer = (outbound && parameters.mode == Mode::Tunnel).then(|| OuterHeader::new(parameters.source, parameters.destination, layout.protocol()));
@@ -143,7 +147,8 @@ impl<P: Provider> Sa<P> {
             around: AtomicU32::new(0),
             around_udp: AtomicU32::new(0),
             order: OnceLock::new(),
-            selectors: selectors(&parameters)?,
+            any_between: AnyBetween::new(&selectors),
+            selectors,
             parameters,
         })
     }
@@ -230,6 +235,12 @@ impl<P: Provider> Sa<P> {
     /// The packets that it may carry; empty = all.
     pub(crate) fn selectors(&self) -> &[Selector] {
         &self.selectors
+    }
+
+    /// IPv4 flows that it may carry, whatever their protocol and ports are.
+    #[inline]
+    pub(crate) const fn any_between(&self) -> AnyBetween {
+        self.any_between
     }
 
     /// Whether a packet from `source` can be one of this inbound SA's.

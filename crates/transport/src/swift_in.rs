@@ -17,7 +17,7 @@ use packet::{ETHERNET_HEADER_LEN, EtherType, IPV4_HEADER_LEN, IPV6_HEADER_LEN, I
 use sa_table::Handle;
 
 use crate::association::Association;
-use crate::flows::{FlowKey, v4_addresses, v4_word, v6_addresses};
+use crate::flows::{AnyBetween, FlowKey, v4_addresses, v4_word, v6_addresses};
 use crate::inbound::{Chunk, InboundBatch};
 use crate::look::Search;
 use crate::parameters::Mode;
@@ -140,6 +140,7 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             v4: outer.v4,
             protocol: if outer.port == 0 { IpProtocol::ESP.0 } else { IpProtocol::UDP.0 },
             selective: !sa.selectors().is_empty(),
+            any_between: sa.any_between(),
             at: outer.at,
             start: outer.at + half.transform.prefix_length(),
             icv: half.transform.icv_length(),
@@ -237,8 +238,9 @@ struct Shape {
     v4: bool,
     /// What the IP header announces: ESP or UDP.
     protocol: u8,
-    /// Whether the SA carries only some packets.
+    /// Whether the SA carries only some packets, and which IPv4 flows it carries in any case.
     selective: bool,
+    any_between: AnyBetween,
     /// Where the ESP is, and what it protects.
     at: usize,
     start: usize,
@@ -282,7 +284,7 @@ impl Shape {
 
     /// Reads a packet; `None` if it is not plain, or not the run's.
     #[inline(always)]
-    fn look<const L3: usize, const V4: bool, const TUNNEL: bool>(&self, frame: &[u8]) -> Option<Seen> {
+    fn look<const L3: usize, const V4: bool, const TUNNEL: bool>(&self, frame: &[u8], snapshot: &Snapshot) -> Option<Seen> {
         let (total, class) = self.outer::<L3, V4>(frame)?;
         let end = L3 + total;
         if end < self.shortest {
@@ -303,7 +305,7 @@ impl Shape {
                 return None;
             }
             let flow = (FlowKey::rest(V4, protocol, text.get(..length)?), self.ends[0]);
-            return Some(Seen { low, total, length, next_header, inner: length, v4: V4, flow });
+            return Some(Seen { low, total, length, next_header, inner: length, v4: V4, flow: self.asked(V4, protocol, flow, snapshot) });
         }
         let inner = Inner::read(text, length)?;
         let announced = if inner.v4 { IpProtocol::IPV4 } else { IpProtocol::IPV6 };
@@ -311,9 +313,15 @@ impl Shape {
         if next_header != announced.0 || handed_on {
             return None;
         }
-        // Most protocols have nothing that is to be looked at where a tunnel carries everything.
-        let asked = self.selective || is_special(inner.protocol);
-        Some(Seen { low, total, length, next_header, inner: inner.total, v4: inner.v4, flow: if asked { inner.flow } else { (0, 0) } })
+        let flow = self.asked(inner.v4, inner.protocol, inner.flow, snapshot);
+        Some(Seen { low, total, length, next_header, inner: inner.total, v4: inner.v4, flow })
+    }
+
+    /// A packet's flow as [`Seen`] has it: none where it is clear at once that the SA carries it.
+    #[inline(always)]
+    fn asked(&self, v4: bool, protocol: IpProtocol, flow: (u64, u64), snapshot: &Snapshot) -> (u64, u64) {
+        let selected = if v4 { self.any_between.has(flow.1) } else { !self.selective };
+        if selected && !is_anothers(protocol, FlowKey::destination_port(flow.0), snapshot) { (0, 0) } else { flow }
     }
 
     /// Length of the IP packet behind `L3` bytes of link header, all of which is there, and its traffic class.
@@ -355,9 +363,14 @@ fn not_plain(header: &[u8; IPV4_HEADER_LEN]) -> u64 {
     first & LOOKED_AT ^ 0x45
 }
 
-/// Whether packets of a protocol may be another SA's.
-const fn is_special(protocol: IpProtocol) -> bool {
-    matches!(protocol, IpProtocol::ESP | IpProtocol::AH | IpProtocol::UDP)
+/// Whether another SA may be about a packet.
+#[inline(always)]
+fn is_anothers(protocol: IpProtocol, destination_port: Option<u16>, snapshot: &Snapshot) -> bool {
+    match protocol {
+        IpProtocol::ESP | IpProtocol::AH => true,
+        IpProtocol::UDP => destination_port.is_some_and(|port| snapshot.is_udp_esp(port)),
+        _ => false,
+    }
 }
 
 impl Inner {
@@ -448,12 +461,12 @@ impl<P: Provider> Run<'_, P> {
             if nbl.oob.ipsec_bits() != GOOD || nbl.oob.ieee8021q != 0 {
                 break;
             }
-            let Some(packet) = shape.look::<L3, V4, TUNNEL>(nbl.buffer.as_slice()) else { break };
+            let Some(packet) = shape.look::<L3, V4, TUNNEL>(nbl.buffer.as_slice(), snapshot) else { break };
             if packet.flow != flow && packet.flow.0 != 0 {
                 if !self.may_carry(nbl.buffer.as_slice(), packet.next_header, packet.length, snapshot) {
                     break;
                 }
-                // Of IPv6 this is not all of it: it is looked at each time.
+                // Of IPv6 this is not all of it: it is asked for each time.
                 flow = if packet.v4 { packet.flow } else { (0, 0) };
             }
             // What the SA's life is counted by.
@@ -493,7 +506,7 @@ impl<P: Provider> Run<'_, P> {
 
     /// Whether [`Run::take`] takes this packet when what there is to tell of the SA's life has been told.
     fn takes<const L3: usize, const V4: bool, const TUNNEL: bool>(&mut self, frame: &[u8], snapshot: &Snapshot) -> bool {
-        self.shape.look::<L3, V4, TUNNEL>(frame).is_some_and(|packet| {
+        self.shape.look::<L3, V4, TUNNEL>(frame, snapshot).is_some_and(|packet| {
             let carried = packet.flow.0 == 0 || self.may_carry(frame, packet.next_header, packet.length, snapshot);
             carried && !self.sa.lifetime.is_over() && self.certain(packet.low).is_some_and(|number| self.window.check(number).is_new())
         })
@@ -547,11 +560,7 @@ impl<P: Provider> Run<'_, P> {
         };
         key.is(&self.flow) || {
             let flow = key.flow();
-            let another = match flow.protocol {
-                IpProtocol::ESP | IpProtocol::AH => true,
-                IpProtocol::UDP => flow.ports.is_some_and(|(_, port)| snapshot.is_udp_esp(port)),
-                _ => false,
-            };
+            let another = is_anothers(flow.protocol, flow.ports.map(|(_, port)| port), snapshot);
             let carries = !another && self.sa.selects(|| flow);
             if carries {
                 self.flow = key;

@@ -6,7 +6,7 @@
 use arrayvec::ArrayVec;
 use ipsec::{BATCH, CombinedBatch, CombinedJob, EspSa, Provider, Trailer};
 use ndis::{NetBufferList, Operation, OutOfBand};
-use packet::IpProtocol;
+use packet::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol};
 use sa_table::{Key, prefetch};
 
 use super::journal::After;
@@ -260,13 +260,29 @@ impl<'a, P: Provider> Receiver<'a, P> {
         let (carried, &[pad_length, next_header]) = text.split_last_chunk()?;
         let trailer = Trailer { next_header, pad_length };
         let length = carried.len().checked_sub(usize::from(pad_length))?;
-        if IpProtocol(next_header) == IpProtocol::IPV4 {
-            // What carries none of these has no portion in it.
-            let &[first, _, _, _, _, _, _, _, _, protocol, ..] = carried.first_chunk::<20>()?;
-            let usual = first >> 4 == 4 && length >= 20 && !matches!(IpProtocol(protocol), IpProtocol::ESP | IpProtocol::AH | IpProtocol::UDP);
-            return if usual { Some((trailer, true)) } else { self.judge(text) };
-        }
-        self.judge(text)
+        // The packet in a tunnel has no portion in it if it carries none of these, or UDP to a port that is not looked into.
+        let usual = match IpProtocol(next_header) {
+            IpProtocol::IPV4 => {
+                let header: &[u8; IPV4_HEADER_LEN + 4] = carried.first_chunk()?;
+                length >= IPV4_HEADER_LEN
+                    && match IpProtocol(header[9]) {
+                        IpProtocol::UDP => header[0] == 0x45 && !self.finder.ports.contains(u16::from_be_bytes([header[22], header[23]])),
+                        protocol => header[0] >> 4 == 4 && !matches!(protocol, IpProtocol::ESP | IpProtocol::AH),
+                    }
+            }
+            IpProtocol::IPV6 => {
+                let header: &[u8; IPV6_HEADER_LEN + 4] = carried.first_chunk()?;
+                let protocol = IpProtocol(header[6]);
+                length >= IPV6_HEADER_LEN
+                    && header[0] >> 4 == 6
+                    && match protocol {
+                        IpProtocol::UDP => !self.finder.ports.contains(u16::from_be_bytes([header[42], header[43]])),
+                        _ => !matches!(protocol, IpProtocol::ESP | IpProtocol::AH) && !protocol.is_ipv6_extension(),
+                    }
+            }
+            _ => return Some((trailer, false)),
+        };
+        if usual { Some((trailer, true)) } else { self.judge(text) }
     }
 
     /// The same for all that is seldomer.

@@ -11,7 +11,8 @@ use core::sync::atomic::Ordering;
 use arrayvec::ArrayVec;
 use ipsec::{BATCH, Provider, Scratch};
 use ndis::{CryptoStatus, HeaderReceive, IpsecReceive, NblBatch, NetBufferList, Operation, OutOfBand};
-use packet::{FrameBatch, IpProtocol, Medium};
+use packet::{FrameBatch, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol, Medium};
+use sa_table::prefetch;
 
 use super::counters::Counters;
 use super::journal::{After, End, conclude};
@@ -122,7 +123,13 @@ impl<'a, P: Provider> Receiver<'a, P> {
     pub(super) fn receive(&self, frames: &mut FrameBatch, up: &mut NblBatch, memory: &mut Memory) {
         let mut left = Left::default();
         let first = up.len();
-        up.extend(frames.drain(..).map(|frame| NetBufferList::from_frame(frame, 0)));
+        up.extend(frames.drain(..).map(|frame| {
+            // Its headers are read when all lists are made.
+            if let Some(headers) = frame.buffer.as_slice().first() {
+                prefetch(headers);
+            }
+            NetBufferList::from_frame(frame, 0)
+        }));
         let strips = self.services.tags_come_out();
         if strips {
             up[first..].iter_mut().for_each(vlan::strip);
@@ -289,11 +296,13 @@ fn may_nest(packet: &[u8], ports: &Ports) -> bool {
 /// Whether a UDP packet goes to a port that is looked into, as far as can be told at once.
 #[inline(never)]
 fn may_carry(packet: &[u8], ports: &Ports) -> bool {
-    match packet {
-        // The destination port, behind a header without options.
-        [0x45, rest @ ..] => rest.get(21..).and_then(|rest| rest.first_chunk()).is_some_and(|port| ports.contains(u16::from_be_bytes(*port))),
-        _ => true,
-    }
+    // The destination port, behind a header without options.
+    let behind = match packet {
+        [0x45, ..] => packet.get(IPV4_HEADER_LEN + 2..),
+        [first, ..] if first >> 4 == 6 => packet.get(IPV6_HEADER_LEN + 2..),
+        _ => return true,
+    };
+    behind.and_then(|rest| rest.first_chunk()).is_some_and(|port| ports.contains(u16::from_be_bytes(*port)))
 }
 
 /// What a portion carries after its last header: whether it is an IP packet (OV2-RECV-5a).
