@@ -20,6 +20,7 @@ mod open;
 mod plain;
 mod plain_receive;
 mod plain_send;
+mod plain_sums;
 mod portion;
 mod receive;
 mod sa;
@@ -50,6 +51,7 @@ use sa_table::{CapacityError, Handle, InsertError, Lane, SEED_WORDS, SaTable, Se
 
 use self::counters::Counters;
 use self::lookup::Finder;
+use self::plain_sums::PlainSums;
 use self::portion::Ports;
 use self::receive::Receiver;
 use self::sa::Sa;
@@ -368,7 +370,8 @@ impl<P: Provider> EngineQueue for Queue<P> {
         let guard = self.lane.enter();
         let (word, services, medium) = self.shared.load_config();
         let finder = Finder { word, guard: &guard, ports };
-        Receiver { provider, services, medium, finder, counters, plain: *plain }.receive(frames, up, &mut self.receiving);
+        let sums = PlainSums::of(services, medium);
+        Receiver { provider, services, sums, medium, finder, counters, plain: *plain }.receive(frames, up, &mut self.receiving);
     }
 
     /// No batch is open between calls, so nothing waits for this lane; it ends what waited for its last batch.

@@ -6,12 +6,12 @@ mod kinds;
 
 use core::net::IpAddr;
 
-use common::{Link, Nic};
+use common::{Link, Nic, all_sums};
 use ipsec::Crypto;
 use kinds::{CBC, GMAC, Kind, NULL, SHA1, SHA256};
 use ndis::{
-    ChecksumReport, ChecksumRequest, ChecksumSet, CryptoStatus, Direction, Encapsulation, IpsecReceive, Keyword, NetBufferList, Offload, OffloadFlags,
-    OffloadHandle, OffloadParameters, Oid, SetEncapsulation, Status, TxRx, UdpEspType,
+    ChecksumReport, ChecksumRequest, ChecksumSet, CryptoStatus, Direction, Encapsulation, IpsecReceive, NetBufferList, Offload, OffloadFlags, OffloadHandle,
+    Oid, SetEncapsulation, Status, TxRx, UdpEspType,
 };
 use nic::{NicParameters, SoftwareEngine, software_capabilities};
 use packet::{Buffer, IpAddress, IpProtocol, IpVersion, checksum};
@@ -29,14 +29,6 @@ fn nic(link: Link, hardware: Offload) -> Nic {
     assert_eq!(nic.set(Oid::SetParameters(all_sums(TxRx::Both))), Status::SUCCESS);
     assert_eq!(nic.set_encapsulation(on, on), Status::SUCCESS);
     nic
-}
-
-fn all_sums(setting: TxRx) -> OffloadParameters {
-    let mut parameters = OffloadParameters::default();
-    for keyword in [Keyword::IpChecksumIpv4, Keyword::TcpChecksumIpv4, Keyword::TcpChecksumIpv6, Keyword::UdpChecksumIpv4, Keyword::UdpChecksumIpv6] {
-        assert!(parameters.set(keyword, Some(setting as u32)));
-    }
-    parameters
 }
 
 fn everything() -> Offload {

@@ -7,11 +7,13 @@ mod kinds;
 
 use std::sync::LazyLock;
 
-use common::{Link, Nic, software};
+use common::{Link, Nic, all_sums, software};
 use kinds::{Built, CBC, GMAC, Half, Kind, NULL, SHA1, SHA256};
-use ndis::{AesKeySize, DirectOid, Direction, EncryptionAlgorithm, IpsecSetting, NetBufferList, OffloadHandle, Operation, Status, UdpEspType, UpdateSa};
+use ndis::{
+    AesKeySize, DirectOid, Direction, EncryptionAlgorithm, IpsecSetting, NetBufferList, OffloadHandle, Oid, Operation, Status, TxRx, UdpEspType, UpdateSa,
+};
 use nic::NicParameters;
-use packet::{Buffer, IpProtocol, Spi};
+use packet::{Buffer, IpProtocol, ParsedIp, Spi, checksum};
 use proptest::prelude::*;
 
 /// Numbers of packets: the first ones, and some on both sides of where an SA asks for its deletion.
@@ -70,19 +72,62 @@ fn inner_udp(port: u16) -> Vec<u8> {
     packet
 }
 
+/// TCP or UDP in an IP packet, with its checksum, as `spoil` leaves it.
+fn inner_summed(ipv6: bool, protocol: IpProtocol, segment: &[u8], spoil: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let kind = if ipv6 { Kind::gcm(1).net(9).v6() } else { Kind::gcm(1).net(9) };
+    let mut packet = kind.ip_header(protocol, segment.len());
+    let header = packet.len();
+    packet.extend(segment);
+    let parsed = ParsedIp::parse(&packet).unwrap();
+    let (source, destination) = (parsed.src(), parsed.dst());
+    assert!(checksum::fill_segment(source, destination, protocol, &mut packet[header..]).unwrap());
+    spoil(&mut packet);
+    packet
+}
+
+/// Packets whose checksums are looked at: right ones and wrong ones, with TCP options, with bytes behind them, parts of packets, none of UDP.
+fn inner_sums() -> Vec<(Vec<u8>, u8)> {
+    let tcp = |options: usize| {
+        let mut segment = vec![0x11; 20 + options + 33];
+        segment[12] = ((5 + options / 4) << 4) as u8;
+        segment
+    };
+    let udp = [&[0x12, 0x34, 0, 53, 0, 30, 0, 0][..], &[0x77; 22]].concat();
+    let mut all = Vec::new();
+    for (ipv6, next_header) in [(false, 4), (true, 41)] {
+        let header = if ipv6 { 40 } else { 20 };
+        let mut add = |protocol, segment: &[u8], spoil: &dyn Fn(&mut Vec<u8>)| all.push((inner_summed(ipv6, protocol, segment, spoil), next_header));
+        add(IpProtocol::TCP, &tcp(0), &|_| {});
+        add(IpProtocol::TCP, &tcp(12), &|packet| packet.extend([0; 9]));
+        add(IpProtocol::TCP, &tcp(0), &|packet| packet[header + 40] ^= 4);
+        add(IpProtocol::TCP, &tcp(0), &|packet| packet[header + 12] = 0xf0);
+        add(IpProtocol::UDP, &udp, &|_| {});
+        add(IpProtocol::UDP, &udp, &|packet| packet[header + 20] ^= 4);
+        add(IpProtocol::UDP, &udp, &|packet| packet[header + 6..header + 8].fill(0));
+        add(IpProtocol::UDP, &udp, &|packet| packet[header + 5] = 31);
+        if !ipv6 {
+            add(IpProtocol::UDP, &udp, &|packet| packet[6] |= 0x20);
+            add(IpProtocol::UDP, &udp, &|packet| packet[3] -= 1);
+        }
+    }
+    all
+}
+
 /// Packets under every kind: in transport and tunnel mode, with what may be taken for a nested portion, and with one.
 static BUILT: LazyLock<Vec<(usize, Built)>> = LazyLock::new(|| {
     let kinds = kinds();
     let plain = [&Kind::gcm(1).net(9).ip_header(IpProtocol::TCP, 20)[..], &[0; 20]].concat();
     let plain6 = [&Kind::gcm(1).net(9).v6().ip_header(IpProtocol::TCP, 20)[..], &[0; 20]].concat();
-    let payloads: [(&[u8], u8); 9] =
-        [(b"payload", 6), (b"", 59), (&[0x5a; 300], 17), (&plain, 4), (&plain6, 41), (&plain, 41), (b"\x75", 4), (&inner_udp(53), 4), (&inner_udp(4500), 4)];
+    let (plain_udp, esp_in_udp, summed) = (inner_udp(53), inner_udp(4500), inner_sums());
+    let mut payloads: Vec<(&[u8], u8)> =
+        vec![(b"payload", 6), (b"", 59), (&[0x5a; 300], 17), (&plain, 4), (&plain6, 41), (&plain, 41), (b"\x75", 4), (&plain_udp, 4), (&esp_in_udp, 4)];
+    payloads.extend(summed.iter().map(|(packet, next_header)| (&packet[..], *next_header)));
     let mut all = Vec::new();
     for (index, kind) in kinds.iter().enumerate() {
         let extended = kind.esp.is_some_and(|esp| esp.esn.is_some());
         let numbers = if extended { EXTENDED } else { NUMBERS.map(|low| (0, low)) };
         for (turn, (after, low)) in numbers.into_iter().enumerate() {
-            let (payload, next_header) = payloads[(turn + index) % payloads.len()];
+            let (payload, next_header) = payloads[(turn + 5 * index) % payloads.len()];
             all.push((index, at(kind, after).build(payload, next_header, low)));
         }
     }
@@ -161,7 +206,12 @@ fn link() -> impl Strategy<Value = Link> {
 fn pair(link: Link, direction: Direction) -> [(Nic, Vec<OffloadHandle>); 2] {
     let parameters = || NicParameters { medium: link.medium(), ..NicParameters::new("test") };
     [Nic::with(parameters(), software), Nic::with(parameters(), || software().without_plain_way())].map(|mut nic| {
-        nic.activate();
+        assert_eq!(nic.set(Oid::SetParameters(all_sums(TxRx::Both))), Status::SUCCESS);
+        if link == Link::Bare {
+            nic.activate_null()
+        } else {
+            nic.activate()
+        }
         let handles = kinds().iter().map(|kind| nic.try_add(kind.bundle(direction)).unwrap()).collect();
         (nic, handles)
     })
@@ -291,6 +341,27 @@ proptest! {
             prop_assert_eq!(plain, general);
         }
     }
+}
+
+/// Every payload under every kind, one at a time and all in a row: checksums are verified on both ways, and the same ones.
+#[test]
+fn checksums_are_verified_alike_on_both_ways() {
+    let kinds = kinds();
+    let mut reports = std::collections::HashSet::new();
+    for (turn, (packet, next_header)) in inner_sums().iter().enumerate() {
+        for link in [Link::Ethernet, Link::Bare, Link::Vlan] {
+            let frames: Vec<_> = kinds[..13].iter().map(|kind| framed(link, kind, &kind.build(packet, *next_header, 7).sealed())).collect();
+            let [plain, general] = pair(link, Direction::Inbound).map(|(mut nic, _)| {
+                let all: Vec<_> = nic.receive(&frames).iter().map(|list| (list.oob.ipsec_receive(), list.oob.checksum_report())).collect();
+                all
+            });
+            assert_eq!(plain, general, "{turn} {link:?}");
+            assert!(plain.iter().all(|(ipsec, _)| *ipsec == ndis::IpsecReceive::GOOD), "{turn} {link:?}");
+            reports.extend(plain.iter().map(|(_, report)| (report.tcp, report.udp)));
+        }
+    }
+    let expected = [(None, None), (Some(true), None), (Some(false), None), (None, Some(true)), (None, Some(false))];
+    assert_eq!(reports, expected.into());
 }
 
 /// Each kind alone, good packets in a row: what the plain way is for does go well.

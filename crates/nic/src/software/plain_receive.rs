@@ -5,7 +5,7 @@
 
 use arrayvec::ArrayVec;
 use ipsec::{BATCH, CombinedBatch, CombinedJob, EspSa, Provider, Trailer};
-use ndis::{NetBufferList, Operation, OutOfBand};
+use ndis::{ChecksumReport, NetBufferList, Operation, OutOfBand};
 use packet::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpProtocol};
 use sa_table::{Key, prefetch};
 
@@ -13,6 +13,7 @@ use super::journal::After;
 use super::lookup::Hit;
 use super::open::{Opening, Packet, judge};
 use super::plain::{Flow, Plain};
+use super::plain_sums::PlainSums;
 use super::portion::Position;
 use super::receive::{Class, Left, Memory, Receiver, Task, report_good, report_trailer};
 use super::sa::Sa;
@@ -144,13 +145,18 @@ impl<'a, P: Provider> Receiver<'a, P> {
     /// Works on the packets that `lists` begins with, up to the first one that is odd. Returns how many these were.
     fn run_plain(&self, lists: &mut [NetBufferList], memory: &mut Memory, left: &mut Left) -> usize {
         let mut after = After::new();
-        let count = self.open_plain(lists, memory, left, &mut after);
+        let (count, verified) = self.open_plain(lists, memory, left, &mut after);
         self.rounds(lists, memory, &mut after);
+        if self.sums.is_some() {
+            let others = lists.iter_mut().take(count).enumerate().filter(|(number, _)| verified >> number & 1 == 0);
+            others.for_each(|(_, list)| self.verify_sums(list));
+        }
         count
     }
 
+    /// Opens them, and returns how many these were, and a bit for each whose checksums are verified.
     #[inline]
-    fn open_plain(&self, lists: &mut [NetBufferList], memory: &mut Memory, left: &mut Left, after: &mut After<'a, P>) -> usize {
+    fn open_plain(&self, lists: &mut [NetBufferList], memory: &mut Memory, left: &mut Left, after: &mut After<'a, P>) -> (usize, u128) {
         let mut jobs = CombinedBatch::<'_, P::Key, Opened<'a, '_, P>>::new();
         let ip = Plain::ip_offset(self.medium) as u16;
         let mut flow = Flow::NONE;
@@ -189,6 +195,9 @@ impl<'a, P: Provider> Receiver<'a, P> {
                     continue;
                 }
             };
+            if let Some(sums) = &self.sums {
+                oob.set_checksum_report(sums.header(frame, plain));
+            }
             let Some(packet) = frame.get_mut(plain.at()..plain.end()) else { break };
             let (mut sequence, mut high) = (packet.first_chunk().map_or(0, |header| u64::from_be_bytes(*header)) & 0xffff_ffff, 0);
             if sa.esp_extended() {
@@ -208,8 +217,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
         if !jobs.is_empty() {
             self.provider.open_combined(&mut jobs, &mut memory.scratch);
         }
-        self.conclude_plain(&mut jobs, after);
-        count
+        (count, self.conclude_plain(&mut jobs, after))
     }
 
     /// What becomes of the packets of a plain one's flow.
@@ -230,8 +238,9 @@ impl<'a, P: Provider> Receiver<'a, P> {
         }
     }
 
-    /// Concludes the packets of a run in their order.
-    fn conclude_plain(&self, jobs: &mut [CombinedJob<'_, P::Key, Opened<'a, '_, P>>], after: &mut After<'a, P>) {
+    /// Concludes the packets of a run in their order. Returns a bit for each whose checksums are verified.
+    fn conclude_plain(&self, jobs: &mut [CombinedJob<'_, P::Key, Opened<'a, '_, P>>], after: &mut After<'a, P>) -> u128 {
+        let mut verified = 0;
         let mut highest = Highest { sa: None, sequence: 0 };
         let mut calm = Calm { sa: None, tunnel: false, last: 0 };
         for job in jobs {
@@ -243,6 +252,13 @@ impl<'a, P: Provider> Receiver<'a, P> {
                 if sa.esp_extended() {
                     highest.note(sa, sequence);
                 }
+                if let Some(sums) = &self.sums
+                    && tunnel
+                    && let Some(report) = verify_carried(sums, job.text(), trailer, job.mark.oob)
+                {
+                    job.mark.oob.set_checksum_report(report);
+                    verified |= 1 << job.mark.plain.number();
+                }
                 report_trailer(job.mark.oob, trailer.next_header, trailer.pad_length);
                 let same = calm.sa.is_some_and(|calm| core::ptr::eq(calm, sa)) && calm.tunnel == tunnel && sequence <= calm.last;
                 report_good(job.mark.oob, !same && calm.note(sa, sequence, tunnel));
@@ -252,6 +268,7 @@ impl<'a, P: Provider> Receiver<'a, P> {
             }
         }
         highest.end();
+        verified
     }
 
     /// The trailer of an authentic packet, and whether it is of a tunnel, where nothing else is to be done; `None`: something may be.
@@ -313,4 +330,12 @@ impl<'a, P: Provider> Receiver<'a, P> {
             self.provider.seal(&mut [job]);
         }
     }
+}
+
+/// The checksums of the packet that a plain one's text is, and of the header around it, which are in its out-of-band data.
+#[inline(never)]
+fn verify_carried(sums: &PlainSums, text: &[u8], trailer: Trailer, oob: &OutOfBand) -> Option<ChecksumReport> {
+    // (A tag out of band makes another form of frame of it.)
+    let length = text.len().checked_sub(ipsec::TRAILER_LENGTH + usize::from(trailer.pad_length))?;
+    if oob.tag().is_some() { None } else { sums.carried(text.get(..length)?, oob.checksum_report()) }
 }

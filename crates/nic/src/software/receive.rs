@@ -17,6 +17,7 @@ use sa_table::prefetch;
 use super::counters::Counters;
 use super::journal::{After, End, conclude};
 use super::lookup::{Finder, Hit};
+use super::plain_sums::PlainSums;
 use super::portion::{Ports, Position};
 use super::sa::Sa;
 use super::services::Services;
@@ -28,6 +29,8 @@ pub(super) struct Receiver<'a, P: Provider> {
     pub(super) provider: &'a P,
     /// Checksums and tags.
     pub(super) services: Services,
+    /// What is verified of plain packets; `None`: nothing of any.
+    pub(super) sums: Option<PlainSums>,
     pub(super) medium: Medium,
     pub(super) finder: Finder<'a, P>,
     pub(super) counters: &'a Counters,
@@ -143,9 +146,6 @@ impl<'a, P: Provider> Receiver<'a, P> {
             }
         }
         left.count(self.counters);
-        if self.services.verifies() {
-            up[first..].iter_mut().for_each(|list| self.verify_sums(list));
-        }
     }
 
     /// Receives packets of any kind, at most a chunk of them.
@@ -164,6 +164,9 @@ impl<'a, P: Provider> Receiver<'a, P> {
             }
         }
         self.rounds(lists, memory, &mut after);
+        if self.sums.is_some() {
+            lists.iter_mut().for_each(|list| self.verify_sums(list));
+        }
     }
 
     /// Works on the headers that `after` has, and on those in them, round by round, and concludes what is not yet concluded.

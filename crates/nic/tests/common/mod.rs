@@ -9,7 +9,7 @@ use ipsec::{Authentication, EspParameters, EspSa, Provider, RustCrypto, Scratch}
 use ndis::{
     AdapterKeywords, AddSaEntry, AesKeySize, Associations, DirectOid, DirectOidRequest, Direction, Encapsulation, EncryptionAlgorithm, Endpoints,
     EspAssociation, HeaderTransmit, IpsecSetting, Keyed, Keyword, LaneContext, Miniport, MiniportQueue, NblBatch, NetBufferList, OffloadEncapsulation,
-    OffloadHandle, OffloadParameters, Oid, OidRequest, Outcome, RequestId, SaBundle, SaExtension, SetEncapsulation, Status, StatusIndication, Upcalls,
+    OffloadHandle, OffloadParameters, Oid, OidRequest, Outcome, RequestId, SaBundle, SaExtension, SetEncapsulation, Status, StatusIndication, TxRx, Upcalls,
 };
 use nic::{Engine, NicDriver, NicMiniport, NicParameters, SoftwareEngine};
 use packet::{Buffer, BufferPool, Frame, FrameBatch, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Repr, Medium, Spi, Time};
@@ -222,6 +222,15 @@ pub struct Nic<E: Engine = SoftwareEngine> {
 
 pub fn software() -> SoftwareEngine {
     SoftwareEngine::new(ipsec::Crypto::default(), 1024).unwrap()
+}
+
+/// All checksums, in these directions.
+pub fn all_sums(setting: TxRx) -> OffloadParameters {
+    let mut parameters = OffloadParameters::default();
+    for keyword in [Keyword::IpChecksumIpv4, Keyword::TcpChecksumIpv4, Keyword::TcpChecksumIpv6, Keyword::UdpChecksumIpv4, Keyword::UdpChecksumIpv6] {
+        assert!(parameters.set(keyword, Some(setting as u32)));
+    }
+    parameters
 }
 
 impl Nic {
