@@ -85,13 +85,15 @@ pub struct Options {
     pub core: Option<usize>,
     /// What the NIC can do; `None`: what the software NIC can, with as many places as are needed.
     pub profile: Option<Profile>,
+    /// Whether the NIC does checksums, too: those of what IPsec carries. Otherwise they are switched off, by their keywords.
+    pub checksums: bool,
 }
 
 impl Default for Options {
     /// Everything, by the default library, 45 rounds of 1 ms.
     fn default() -> Self {
         let (tables, providers) = (Table::ALL.to_vec(), Crypto::all().to_vec());
-        Self { tables, crypto: Crypto::default(), providers, rounds: 45, turn: Duration::from_millis(1), core: None, profile: None }
+        Self { tables, crypto: Crypto::default(), providers, rounds: 45, turn: Duration::from_millis(1), core: None, profile: None, checksums: false }
     }
 }
 
@@ -235,7 +237,7 @@ impl WaySet {
         let limit = self.add_limit(options, sets, operation, &framed)?;
         let direction = if operation == Operation::Seal { Direction::Outbound } else { Direction::Inbound };
         let profile = options.profile.as_ref();
-        let plan = SaPlan { profile, crypto: options.crypto, suite, count: self.cell.sas(operation), direction, bytes };
+        let plan = SaPlan { checksums: options.checksums, profile, crypto: options.crypto, suite, count: self.cell.sas(operation), direction, bytes };
         let sender = |sets: &mut SaSets, worker| Ok::<_, BenchError>(Sender::new(sets.sender()?, Arc::clone(&framed), self.cell.picker(operation, worker)));
         for table in tables {
             let mut ways: Vec<Box<dyn Way>> = Vec::with_capacity(workers);
@@ -290,7 +292,8 @@ impl WaySet {
         let template = Arc::new(LargeTemplate::new(sa.get(0)?, bytes, batch)?);
         let limit = self.add_limit(options, sets, operation, &text)?;
         let profile = options.profile.as_ref();
-        let plan = SaPlan { profile, crypto: options.crypto, suite, count: self.cell.sas(operation), direction: Direction::Outbound, bytes };
+        let (checksums, direction) = (options.checksums, Direction::Outbound);
+        let plan = SaPlan { checksums, profile, crypto: options.crypto, suite, count: self.cell.sas(operation), direction, bytes };
         let nic = Nic::new(plan)?;
         let way = LargeSendWay::new(&nic, template, self.cell.picker(operation, 0), 0, batch, sets.sender()?)?;
         self.nics.push(nic);

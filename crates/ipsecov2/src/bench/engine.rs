@@ -23,6 +23,8 @@ use crate::profile::Profile;
 /// SAs of one direction, as a NIC or a host is to have them.
 #[derive(Clone, Copy)]
 pub(super) struct SaPlan<'p> {
+    /// Whether the NIC does checksums, too.
+    pub(super) checksums: bool,
     /// The NIC; `None`: the software NIC, with as many places as there are SAs.
     pub(super) profile: Option<&'p Profile>,
     pub(super) crypto: Crypto,
@@ -37,10 +39,11 @@ impl SaPlan<'_> {
     /// The host that is to have these SAs.
     fn host(&self) -> HostConfig {
         let config = HostConfig { crypto: self.crypto, capacity: self.capacity() as usize, mtu: self.mtu(), ..HostConfig::default() };
-        match self.profile {
+        let config = match self.profile {
             Some(profile) => config.with_profile(profile),
             None => config.with_nic_capacity(self.capacity()),
-        }
+        };
+        if self.checksums { config } else { config.without_checksums() }
     }
 
     /// Bytes of the longest IP packet there is.
@@ -135,8 +138,7 @@ impl Protocol for Owner {
 impl Nic {
     /// A NIC that has the SAs.
     pub(super) fn new(plan: SaPlan<'_>) -> Result<Self, BenchError> {
-        // What is measured is IPsec: checksums of what it carries would be looked at besides.
-        let HostConfig { version, hardware, deviates_without_tunnel, mtu, registry, .. } = plan.host().without_checksums();
+        let HostConfig { version, hardware, deviates_without_tunnel, mtu, registry, .. } = plan.host();
         let stack = Stack::new(registry);
         let parameters = NicParameters { version, mtu, deviates_without_tunnel, ..NicParameters::new(ADAPTER) };
         let crypto = plan.crypto;
@@ -339,7 +341,7 @@ pub(super) struct Whole {
 impl Whole {
     /// A host with the SAs, which its NIC has, too, if `offload`; `shared`: several workers send under them.
     pub(super) fn new(plan: SaPlan<'_>, offload: bool, shared: bool) -> Result<Self, BenchError> {
-        let host = HostControl::new(&HostConfig { medium: Medium::Ethernet, ..plan.host() }.without_checksums())?;
+        let host = HostControl::new(&HostConfig { medium: Medium::Ethernet, ..plan.host() })?;
         host.transport().set_policies(bypass_ike);
         if shared {
             host.share_lanes()?;

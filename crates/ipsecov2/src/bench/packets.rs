@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ipsec::{Crypto, EspSa};
 use ndis::HeaderTransmit;
-use packet::{IpAddress, IpProtocol, Ipv4Repr, Spi, UDP_HEADER_LEN};
+use packet::{InternetSum, IpAddress, IpProtocol, Ipv4Repr, Spi, UDP_HEADER_LEN, checksum};
 
 use super::BenchError;
 use super::suite::next;
@@ -37,15 +37,23 @@ pub(super) const fn destination(number: u32) -> [u8; 4] {
     [10, 128 | a, b, c]
 }
 
-/// The headers of a packet of `length` bytes, of a flow of SA `number`: IPv4 and, where there is room, UDP. With the bytes there are of them.
-fn inner_headers(number: u32, flow: u32, length: usize) -> Result<([u8; HEAD], usize), BenchError> {
+/// What inner packets carry.
+const FILLING: u8 = 0x5a;
+
+/// The headers of a packet of `length` bytes, of a flow of SA `number`: IPv4 and, where there is room, UDP. With the bytes there are of them. `payload`: the sum
+/// over what is behind UDP.
+fn inner_headers(number: u32, flow: u32, length: usize, payload: InternetSum) -> Result<([u8; HEAD], usize), BenchError> {
     let (flow, mut bytes) = (flow as u8, [0; HEAD]);
     let [[a, b, c, _], _] = SOURCES;
-    let source = [a, b, c, 1 + flow];
+    let (source, destination) = ([a, b, c, 1 + flow], destination(number));
     let is_udp = length >= HEAD;
-    bytes[..IP].copy_from_slice(&header(if is_udp { IpProtocol::UDP } else { PAYLOAD }, source, destination(number), length)?);
+    bytes[..IP].copy_from_slice(&header(if is_udp { IpProtocol::UDP } else { PAYLOAD }, source, destination, length)?);
     if is_udp {
-        let udp = [1024 + u16::from(flow), 5001, (length - IP) as u16, 0];
+        let (from, to, bytes_behind) = (1024 + u16::from(flow), 5001, (length - IP) as u16);
+        let pseudo_header = checksum::pseudo_header(IpAddress::v4(source), IpAddress::v4(destination), IpProtocol::UDP, u32::from(bytes_behind));
+        // (It does not come out as 0 in any of these.)
+        let sum = pseudo_header.word(from).word(to).word(bytes_behind).word(payload.fold()).checksum();
+        let udp = [from, to, bytes_behind, sum];
         for (place, word) in bytes[IP..].as_chunks_mut::<2>().0.iter_mut().zip(udp) {
             *place = word.to_be_bytes();
         }
@@ -72,6 +80,8 @@ pub(super) struct Template {
     heads: Vec<[u8; HEAD]>,
     /// Bytes of these headers.
     head: usize,
+    /// The sum over what is behind them.
+    payload: InternetSum,
     /// Bytes under the cipher; 0 of a plain frame.
     pub(super) text: usize,
 }
@@ -79,31 +89,32 @@ pub(super) struct Template {
 impl Template {
     /// A plain frame with an inner packet of `length` bytes.
     pub(super) fn plain(length: usize) -> Result<Self, BenchError> {
-        let (heads, head) = heads(length)?;
+        let (heads, head, payload) = heads(length)?;
         let mut frame = LINK.to_vec();
-        frame.resize(LINK.len() + length, 0x5a);
-        Ok(Self { frame, header: HeaderTransmit::default(), inner: LINK.len()..LINK.len() + length, heads, head, text: 0 })
+        frame.resize(LINK.len() + length, FILLING);
+        Ok(Self { frame, header: HeaderTransmit::default(), inner: LINK.len()..LINK.len() + length, heads, head, payload, text: 0 })
     }
 
     /// A frame as the transport hands it to the NIC: an inner packet of `length` bytes with headers and trailer, ready to be sealed.
     pub(super) fn framed(sa: &EspSa<Crypto>, length: usize) -> Result<Self, BenchError> {
         let (mut frame, text) = outer(sa, length + sa.overhead(length))?;
         let inner = text.start..text.start + length;
-        frame[inner.clone()].fill(0x5a);
+        frame[inner.clone()].fill(FILLING);
         let impossible = |error: ipsec::TrailerError| BenchError::Packet { length, reason: error.to_string() };
         let next_header = IpProtocol::IPV4.0;
         let trailer = ipsec::write_trailer(&mut frame[text.clone()], length, next_header).map_err(impossible)?;
         let header = HeaderTransmit { next_header, pad_length: trailer.pad_length, ah_header_offset: 0, esp_header_offset: (IP / 4) as u8 };
-        let (heads, head) = heads(length)?;
-        Ok(Self { frame, header, inner, heads, head, text: text.len() })
+        let (heads, head, payload) = heads(length)?;
+        Ok(Self { frame, header, inner, heads, head, payload, text: text.len() })
     }
 
     /// The same with `length` bytes of anything under the cipher, trailer included, rounded up to what it aligns to.
     pub(super) fn text(sa: &EspSa<Crypto>, length: usize) -> Result<Self, BenchError> {
         let length = length.next_multiple_of(sa.alignment());
         let (mut frame, text) = outer(sa, sa.prefix_length() + length + sa.icv_length())?;
-        frame[text.clone()].fill(0x5a);
-        Ok(Self { frame, header: HeaderTransmit::default(), inner: text.clone(), heads: Vec::new(), head: 0, text: text.len() })
+        frame[text.clone()].fill(FILLING);
+        let (heads, payload) = (Vec::new(), InternetSum::new());
+        Ok(Self { frame, header: HeaderTransmit::default(), inner: text.clone(), heads, head: 0, payload, text: text.len() })
     }
 
     /// Makes `frame` the packet `sequence` of an SA: a frame that is to be sealed.
@@ -122,17 +133,18 @@ impl Template {
 
     fn address(&self, frame: &mut [u8], pick: Pick) -> Result<(), BenchError> {
         let Some(first) = self.heads.get(pick.flow as usize) else { return Ok(()) };
-        let head = if pick.number == 0 { *first } else { inner_headers(pick.number, pick.flow, self.inner.len())?.0 };
+        let head = if pick.number == 0 { *first } else { inner_headers(pick.number, pick.flow, self.inner.len(), self.payload)?.0 };
         frame[self.inner.clone()][..self.head].copy_from_slice(&head[..self.head]);
         Ok(())
     }
 }
 
-/// The headers of packets of `length` bytes in each flow of SA 0, and the bytes there are of them.
-fn heads(length: usize) -> Result<(Vec<[u8; HEAD]>, usize), BenchError> {
-    let heads = (0..FLOWS).map(|flow| inner_headers(0, flow, length)).collect::<Result<Vec<_>, _>>()?;
+/// The headers of packets of `length` bytes in each flow of SA 0, the bytes there are of them, and the sum over what is behind them.
+fn heads(length: usize) -> Result<(Vec<[u8; HEAD]>, usize, InternetSum), BenchError> {
+    let payload = InternetSum::new().bytes(&vec![FILLING; length.saturating_sub(HEAD)]);
+    let heads = (0..FLOWS).map(|flow| inner_headers(0, flow, length, payload)).collect::<Result<Vec<_>, _>>()?;
     let head = heads.first().map_or(0, |(_, head)| *head);
-    Ok((heads.into_iter().map(|(bytes, _)| bytes).collect(), head))
+    Ok((heads.into_iter().map(|(bytes, _)| bytes).collect(), head, payload))
 }
 
 /// Link and outer IP header before an ESP packet of `length` bytes, which is zero, and where its text is.

@@ -43,7 +43,7 @@ pub fn check_profile(cells: &[Cell], options: &Options) -> Result<(), BenchError
 
 /// Why the NIC of the profile does not take an SA of the suite; `None` if it does.
 fn reason_of(profile: &Profile, suite: Suite, crypto: Crypto) -> Result<Option<String>, BenchError> {
-    let plan = SaPlan { profile: Some(profile), crypto, suite, count: 1, direction: Direction::Outbound, bytes: 1420 };
+    let plan = SaPlan { checksums: false, profile: Some(profile), crypto, suite, count: 1, direction: Direction::Outbound, bytes: 1420 };
     let explained = explain(vec![plan.parameters(0)], profile, crypto)?;
     Ok(explained.sas.into_iter().next().filter(|_| explained.offloaded == 0).map(|sa| sa.text))
 }

@@ -18,6 +18,7 @@ Examples:
   ipsecov2 bench --table provider,nic-send --bytes 64,1420 --batch 32
   ipsecov2 bench --suite aes-gcm-256 --workers 2
   ipsecov2 bench --profile chelsio-t6 --suite aes-gcm-128,aes-gcm-256
+  ipsecov2 bench --table nic-receive,inbound --checksums
   ipsecov2 bench --json | jq -r '.[] | [.table, .operation, .bytes, .ns, .of_limit] | @tsv'
 
 Tables:
@@ -66,6 +67,9 @@ pub(super) struct Arguments {
     /// The NIC: one that the program knows, or a profile's file. By default the software NIC, with as many places as there are SAs.
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
+    /// Has the NIC do checksums, too: it verifies those of the packets that tunnels carry. Otherwise IPsec is measured alone.
+    #[arg(long)]
+    checksums: bool,
     /// The core of the first worker; others follow. By default they are on the last ones.
     #[arg(long, value_name = "N")]
     core: Option<usize>,
@@ -124,7 +128,8 @@ fn options(arguments: &Arguments, crypto: Crypto, only: bool) -> Result<Options,
     let rounds = arguments.rounds.map_or(if arguments.quick { 75 } else { usual.rounds }, |rounds| rounds as usize);
     let providers = if only { vec![crypto] } else { usual.providers };
     let profile = arguments.profile.as_deref().map(Profile::find).transpose().map_err(Failure::usage)?;
-    Ok(Options { tables, crypto, providers, rounds, turn: Duration::from_millis(arguments.milliseconds), core: arguments.core, profile })
+    let (turn, core, checksums) = (Duration::from_millis(arguments.milliseconds), arguments.core, arguments.checksums);
+    Ok(Options { tables, crypto, providers, rounds, turn, core, profile, checksums })
 }
 
 fn heading(options: &Options, cores: &Cores) -> String {
