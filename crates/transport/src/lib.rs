@@ -126,6 +126,7 @@ mod outfit;
 mod packet_reason;
 mod parameters;
 mod plan;
+mod policy_index;
 mod prove;
 mod reason;
 mod sa;

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use ipsec::{AhParameters, AhSa, Authentication, Encryption, EspParameters, EspSa, Provider, ReplayWindow};
 use ndis::{Direction, IpsecOffloadV2, OffloadHandle, Operation, SaBundle, UdpEspType};
 use packet::{IpAddress, Spi, Time};
-use sa_table::{Handle, Key};
+use sa_table::{Handle, Key, prefetch};
 use secret::SecretBytes;
 
 use crate::association::Association;
@@ -156,6 +156,16 @@ impl<P: Provider> Sa<P> {
     /// The parameters that it was made from.
     pub(crate) const fn parameters(&self) -> &SaParameters {
         &self.parameters
+    }
+
+    /// Begins to fetch what a packet in touches of it beyond its first lines.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        prefetch(&self.lifetime);
+        prefetch(&self.offload);
+        if let Some(half) = &self.esp {
+            prefetch(&half.association);
+        }
     }
 
     /// Its associations as their headers stand in packets: AH first.

@@ -53,6 +53,22 @@ impl AddressRange {
         Self { version: address.version(), first: 0, last }
     }
 
+    /// The lowest of its addresses.
+    pub fn first(&self) -> IpAddress {
+        self.address(self.first)
+    }
+
+    /// The highest of its addresses.
+    pub fn last(&self) -> IpAddress {
+        self.address(self.last)
+    }
+
+    /// An address of the range by its number.
+    fn address(&self, number: u128) -> IpAddress {
+        // (It has one: it is not above `last`.)
+        IpAddress::from_number(self.version, number).unwrap_or(IpAddress::UNSPECIFIED_V4)
+    }
+
     /// The version of its addresses.
     pub const fn version(&self) -> IpVersion {
         self.version
@@ -82,17 +98,16 @@ impl AddressRange {
 
 impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = |number| IpAddress::from_number(self.version, number).unwrap_or(IpAddress::UNSPECIFIED_V4);
         if self.first == self.last {
-            return write!(f, "{}", address(self.first));
+            return write!(f, "{}", self.first());
         }
         let hosts = self.first ^ self.last;
         let is_prefix = hosts & hosts.wrapping_add(1) == 0 && self.first & hosts == 0;
         if is_prefix {
             let bits = if self.version == IpVersion::V4 { 32 } else { 128 };
-            write!(f, "{}/{}", address(self.first), bits - (128 - hosts.leading_zeros()))
+            write!(f, "{}/{}", self.first(), bits - (128 - hosts.leading_zeros()))
         } else {
-            write!(f, "{}-{}", address(self.first), address(self.last))
+            write!(f, "{}-{}", self.first(), self.last())
         }
     }
 }

@@ -1,8 +1,11 @@
 //! The security policy database (RFC 4301 section 4.4.1): which packets are protected, bypassed or discarded.
 
+use std::sync::{Arc, OnceLock};
+
 use ndis::Direction;
 use sa_table::Handle;
 
+use crate::policy_index::{self, PolicyIndex};
 use crate::selector::{Flow, Selector};
 
 /// What happens to a packet that a policy is about.
@@ -42,6 +45,8 @@ impl Policy {
 #[derive(Clone, Debug)]
 pub struct Spd {
     policies: Vec<Policy>,
+    /// Outbound and inbound ones by address, made when they are first asked; `None` in it: they are gone through one by one.
+    index: OnceLock<Arc<[Option<PolicyIndex>; 2]>>,
     /// What happens to packets that no policy is about; RFC 4301 section 5: they are discarded.
     pub default_outbound: Action,
     /// The same for packets that come in without protection.
@@ -56,12 +61,19 @@ pub struct Spd {
 impl Spd {
     /// No policies: everything is discarded but IKE over UDP-ESP.
     pub const fn new() -> Self {
-        Self { policies: Vec::new(), default_outbound: Action::Discard, default_inbound: Action::Discard, non_ip: Action::Discard, ike: Action::Bypass }
+        Self {
+            policies: Vec::new(),
+            index: OnceLock::new(),
+            default_outbound: Action::Discard,
+            default_inbound: Action::Discard,
+            non_ip: Action::Discard,
+            ike: Action::Bypass,
+        }
     }
 
     /// Adds a policy behind the others.
     pub fn push(&mut self, policy: Policy) {
-        self.policies.push(policy);
+        self.policies_mut().push(policy);
     }
 
     /// The policies, in order.
@@ -70,7 +82,8 @@ impl Spd {
     }
 
     /// The policies, in order, to be changed.
-    pub const fn policies_mut(&mut self) -> &mut Vec<Policy> {
+    pub fn policies_mut(&mut self) -> &mut Vec<Policy> {
+        self.index = OnceLock::new();
         &mut self.policies
     }
 
@@ -102,7 +115,20 @@ impl Spd {
 
     #[inline]
     fn first(&self, direction: Direction, flow: impl Fn() -> Flow) -> Option<Action> {
+        if self.policies.len() >= policy_index::LEAST
+            && let Some(index) = self.index(direction)
+        {
+            let flow = flow();
+            let mut about = index.places(&flow).iter().filter_map(|&place| self.policies.get(place as usize));
+            return about.find(|policy| policy.matches(direction, || flow)).map(|policy| policy.action);
+        }
         self.policies.iter().find(|policy| policy.matches(direction, &flow)).map(|policy| policy.action)
+    }
+
+    fn index(&self, direction: Direction) -> Option<&PolicyIndex> {
+        let directions = [Direction::Outbound, Direction::Inbound];
+        let [outbound, inbound] = &**self.index.get_or_init(|| Arc::new(directions.map(|direction| PolicyIndex::new(&self.policies, direction))));
+        if direction == Direction::Outbound { outbound.as_ref() } else { inbound.as_ref() }
     }
 }
 

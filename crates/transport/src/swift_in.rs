@@ -11,17 +11,19 @@
 
 use std::sync::MutexGuard;
 
+use arrayvec::ArrayVec;
 use ipsec::{Provider, ReplayWindow};
 use ndis::{CryptoStatus, IpsecReceive, NetBufferList, Operation};
 use packet::{ETHERNET_HEADER_LEN, EtherType, IPV4_HEADER_LEN, IPV6_HEADER_LEN, IpAddress, IpProtocol, Medium, Spi, UDP_HEADER_LEN};
-use sa_table::Handle;
+use sa_table::{Handle, Key};
 
 use crate::association::Association;
 use crate::flows::{AnyBetween, FlowKey, v4_addresses, v4_word, v6_addresses};
 use crate::inbound::{Chunk, InboundBatch};
+use crate::lane::CHUNK;
 use crate::look::Search;
 use crate::parameters::Mode;
-use crate::sa::Sa;
+use crate::sa::{Sa, key};
 use crate::stripping::{Payload, strip_transport, strip_tunnel};
 use crate::transport::{LaneNews, Snapshot};
 use crate::verdict::{AssociationSeen, InboundVerdict, Verdict};
@@ -54,11 +56,17 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
     fn swift_at<const L3: usize>(&mut self, lists: &mut [NetBufferList], out: &mut InboundBatch) -> usize {
         let (mut packets, mut bytes) = (0, 0);
         let mut rest = lists;
+        let mut fetched = false;
         while let Some(first) = rest.first() {
             if first.oob.ipsec_bits() != GOOD || first.oob.ieee8021q != 0 {
                 break;
             }
             let Some(outer) = Outer::read::<L3>(first.buffer.as_slice(), self.snapshot) else { break };
+            // A second SA: there may be many.
+            if packets != 0 && !fetched {
+                self.fetch_ahead::<L3>(rest);
+                fetched = true;
+            }
             let Some(mut run) = self.begin(&outer) else { break };
             let verdicts = out.report.then_some(&mut out.verdicts);
             let taken = match (run.shape.v4, run.tunnel) {
@@ -84,6 +92,29 @@ impl<'a, P: Provider> Chunk<'a, '_, P> {
             self.count_opened(packets as u64, bytes);
         }
         packets
+    }
+
+    /// Begins to fetch the SAs of packets that are to come, of all of them at once: the index, then the SAs.
+    #[inline(never)]
+    fn fetch_ahead<const L3: usize>(&self, lists: &[NetBufferList]) {
+        let mut keys = ArrayVec::<Key, CHUNK>::new();
+        let mut spi = [0; 4];
+        for list in lists {
+            // (There are no more than a chunk.)
+            let Some(outer) = Outer::read::<L3>(list.buffer.as_slice(), self.snapshot).filter(|_| !keys.is_full()) else { break };
+            if outer.spi != spi {
+                spi = outer.spi;
+                let key = key(Spi::from_be_bytes(spi), outer.destination());
+                self.guard.prefetch_index(&key);
+                keys.push(key);
+            }
+        }
+        keys.iter().for_each(|key| self.guard.prefetch_values(key));
+        for key in &keys {
+            if let Some((_, sa)) = self.guard.find(key).next() {
+                sa.prefetch();
+            }
+        }
     }
 
     #[inline(never)]

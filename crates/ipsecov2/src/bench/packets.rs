@@ -80,8 +80,6 @@ pub(super) struct Template {
     heads: Vec<[u8; HEAD]>,
     /// Bytes of these headers.
     head: usize,
-    /// The sum over what is behind them.
-    payload: InternetSum,
     /// Bytes under the cipher; 0 of a plain frame.
     pub(super) text: usize,
 }
@@ -89,10 +87,10 @@ pub(super) struct Template {
 impl Template {
     /// A plain frame with an inner packet of `length` bytes.
     pub(super) fn plain(length: usize) -> Result<Self, BenchError> {
-        let (heads, head, payload) = heads(length)?;
+        let (heads, head) = heads(length)?;
         let mut frame = LINK.to_vec();
         frame.resize(LINK.len() + length, FILLING);
-        Ok(Self { frame, header: HeaderTransmit::default(), inner: LINK.len()..LINK.len() + length, heads, head, payload, text: 0 })
+        Ok(Self { frame, header: HeaderTransmit::default(), inner: LINK.len()..LINK.len() + length, heads, head, text: 0 })
     }
 
     /// A frame as the transport hands it to the NIC: an inner packet of `length` bytes with headers and trailer, ready to be sealed.
@@ -104,8 +102,8 @@ impl Template {
         let next_header = IpProtocol::IPV4.0;
         let trailer = ipsec::write_trailer(&mut frame[text.clone()], length, next_header).map_err(impossible)?;
         let header = HeaderTransmit { next_header, pad_length: trailer.pad_length, ah_header_offset: 0, esp_header_offset: (IP / 4) as u8 };
-        let (heads, head, payload) = heads(length)?;
-        Ok(Self { frame, header, inner, heads, head, payload, text: text.len() })
+        let (heads, head) = heads(length)?;
+        Ok(Self { frame, header, inner, heads, head, text: text.len() })
     }
 
     /// The same with `length` bytes of anything under the cipher, trailer included, rounded up to what it aligns to.
@@ -113,8 +111,7 @@ impl Template {
         let length = length.next_multiple_of(sa.alignment());
         let (mut frame, text) = outer(sa, sa.prefix_length() + length + sa.icv_length())?;
         frame[text.clone()].fill(FILLING);
-        let (heads, payload) = (Vec::new(), InternetSum::new());
-        Ok(Self { frame, header: HeaderTransmit::default(), inner: text.clone(), heads, head: 0, payload, text: text.len() })
+        Ok(Self { frame, header: HeaderTransmit::default(), inner: text.clone(), heads: Vec::new(), head: 0, text: text.len() })
     }
 
     /// Makes `frame` the packet `sequence` of an SA: a frame that is to be sealed.
@@ -133,18 +130,32 @@ impl Template {
 
     fn address(&self, frame: &mut [u8], pick: Pick) -> Result<(), BenchError> {
         let Some(first) = self.heads.get(pick.flow as usize) else { return Ok(()) };
-        let head = if pick.number == 0 { *first } else { inner_headers(pick.number, pick.flow, self.inner.len(), self.payload)?.0 };
-        frame[self.inner.clone()][..self.head].copy_from_slice(&head[..self.head]);
+        let head = &mut frame[self.inner.clone()][..self.head];
+        head.copy_from_slice(&first[..self.head]);
+        if pick.number != 0 {
+            redirect(head, destination(pick.number));
+        }
         Ok(())
     }
 }
 
-/// The headers of packets of `length` bytes in each flow of SA 0, the bytes there are of them, and the sum over what is behind them.
-fn heads(length: usize) -> Result<(Vec<[u8; HEAD]>, usize, InternetSum), BenchError> {
+/// Sends a packet with these inner headers to another address. (What a checksum of UDP comes out as is never 0 in any of these packets.)
+fn redirect(head: &mut [u8], to: [u8; 4]) {
+    let from: [u8; 4] = *head[16..].first_chunk().expect("an IPv4 header");
+    head[16..20].copy_from_slice(&to);
+    for field in [10, HEAD - 2] {
+        if let Some(sum) = head.get_mut(field..field + 2).and_then(|field| field.first_chunk_mut::<2>()) {
+            *sum = checksum::update_bytes(u16::from_be_bytes(*sum), &from, &to).to_be_bytes();
+        }
+    }
+}
+
+/// The headers of packets of `length` bytes in each flow of SA 0, and the bytes there are of them.
+fn heads(length: usize) -> Result<(Vec<[u8; HEAD]>, usize), BenchError> {
     let payload = InternetSum::new().bytes(&vec![FILLING; length.saturating_sub(HEAD)]);
     let heads = (0..FLOWS).map(|flow| inner_headers(0, flow, length, payload)).collect::<Result<Vec<_>, _>>()?;
     let head = heads.first().map_or(0, |(_, head)| *head);
-    Ok((heads.into_iter().map(|(bytes, _)| bytes).collect(), head, payload))
+    Ok((heads.into_iter().map(|(bytes, _)| bytes).collect(), head))
 }
 
 /// Link and outer IP header before an ESP packet of `length` bytes, which is zero, and where its text is.
