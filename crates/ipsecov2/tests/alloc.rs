@@ -155,7 +155,7 @@ const WARM_SHARED: usize = 10 * WARM;
 const SHARED: usize = 3;
 
 /// Lanes of one host that share SAs, and whose caller decides who goes on.
-struct Lanes {
+struct Sharing {
     control: HostControl,
     lanes: Vec<(HostLane, FrameBatch, FrameBatch)>,
     /// What is on the wire, and the number used last under each SA.
@@ -164,7 +164,7 @@ struct Lanes {
     allocations: u64,
 }
 
-impl Lanes {
+impl Sharing {
     fn new(lanes: usize, offload: bool) -> Self {
         let control = HostControl::new(&HostConfig { medium: Medium::Ip, ..HostConfig::default() }).unwrap();
         for network in 0..SHARED as u8 {
@@ -227,30 +227,30 @@ impl Lanes {
 fn lanes_that_wait_for_one_another_allocate_nothing() {
     for offload in [true, false] {
         for each in [BATCH, 7] {
-            let mut lanes = Lanes::new(3, offload);
+            let mut host = Sharing::new(3, offload);
             let mut sent = 0;
             for round in 0..WARM_SHARED + 3 * MEASURED {
                 if round == WARM_SHARED {
-                    lanes.allocations = 0;
+                    host.allocations = 0;
                 }
                 // One that is always held up, and one that is always early.
-                lanes.send(0, BATCH, each);
-                lanes.send(1, BATCH, each);
-                assert_eq!(lanes.transmit(1), 0);
-                assert_eq!(lanes.transmit(0), 2 * BATCH);
+                host.send(0, BATCH, each);
+                host.send(1, BATCH, each);
+                assert_eq!(host.transmit(1), 0);
+                assert_eq!(host.transmit(0), 2 * BATCH);
                 // It changes who is held up, and for how long.
                 let (late, early) = ([1, 2, 0][round % 3], [2, 0, 1][round % 3]);
-                lanes.send(late, 5, each);
+                host.send(late, 5, each);
                 for _ in 0..4 {
-                    lanes.send(early, BATCH / 2, each);
-                    lanes.transmit(early);
+                    host.send(early, BATCH / 2, each);
+                    host.transmit(early);
                 }
-                lanes.transmit(late);
+                host.transmit(late);
                 sent += 4 * BATCH + 5;
-                assert_eq!(lanes.last.iter().sum::<u32>() as usize, sent);
+                assert_eq!(host.last.iter().sum::<u32>() as usize, sent);
             }
-            assert_eq!(lanes.allocations, 0, "offload {offload}, {each} of an SA together");
-            let out = lanes.control.transport().outbound();
+            assert_eq!(host.allocations, 0, "offload {offload}, {each} of an SA together");
+            let out = host.control.transport().outbound();
             assert_eq!(if offload { out.offloaded.packets } else { out.software.packets }, sent as u64);
         }
     }
