@@ -7,10 +7,10 @@ mod counting;
 use common::{Connection, Pair, tunnel_v4};
 use counting::allocations;
 use ipsec::Crypto;
-use ipsecov2::host::HostConfig;
-use ndis::{IpsecSetting, OffloadParameters, Status};
-use packet::{Frame, FrameBatch, FrameForm, IpProtocol, Ipv4Repr, Medium, ParsedIp, Segments, TcpFlags, TcpRepr, segment};
-use transport::{InboundBatch, Mode};
+use ipsecov2::host::{HostConfig, HostControl, HostLane};
+use ndis::{Direction, IpsecSetting, OffloadParameters, Status};
+use packet::{Frame, FrameBatch, FrameForm, IpAddress, IpProtocol, Ipv4Repr, Medium, ParsedIp, Segments, Spi, TcpFlags, TcpRepr, Time, segment};
+use transport::{AddressRange, InboundBatch, Mode, Selector};
 
 /// Packets in a batch: more than go through the stages together.
 const BATCH: usize = 100;
@@ -144,6 +144,114 @@ fn large_packets_allocate_nothing() {
             assert_eq!(wire.iter().any(|frame| frame.train().is_some()), offload);
             assert!(round < WARM || sent == 0, "offload {offload}: {sent} allocations");
             wire.drain(..).for_each(|frame| pair.a.pool().give(frame.buffer));
+        }
+    }
+}
+
+const NOW: Time = Time::from_nanos(1);
+/// Rounds until every vector that goes round has met the longest run.
+const WARM_SHARED: usize = 10 * WARM;
+/// SAs that are shared.
+const SHARED: usize = 3;
+
+/// Lanes of one host that share SAs, and whose caller decides who goes on.
+struct Sharing {
+    control: HostControl,
+    lanes: Vec<(HostLane, FrameBatch, FrameBatch)>,
+    /// What is on the wire, and the number used last under each SA.
+    wire: FrameBatch,
+    last: [u32; SHARED],
+    allocations: u64,
+}
+
+impl Sharing {
+    fn new(lanes: usize, offload: bool) -> Self {
+        let control = HostControl::new(&HostConfig { medium: Medium::Ip, ..HostConfig::default() }).unwrap();
+        for network in 0..SHARED as u8 {
+            let mut parameters = tunnel_v4().parameters(Direction::Outbound, true);
+            let range = |end: u8| AddressRange::prefix(IpAddress::v4([10, network, end, 0]), 24).unwrap();
+            parameters.name = format!("tunnel {network}");
+            parameters.associations[0].spi = Spi(0x1000 + u32::from(network));
+            parameters.selectors = vec![Selector { source: Some(range(1)), destination: Some(range(2)), ..Selector::ANY }];
+            control.add_sa(parameters, NOW).unwrap();
+        }
+        control.service(NOW);
+        if !offload {
+            assert_eq!(control.operator().set_parameters(OffloadParameters::ipsec_v2_setting(IpsecSetting::Disabled)), Status::SUCCESS);
+            control.service(NOW);
+        }
+        control.share_lanes().unwrap();
+        let lanes = (0..lanes).map(|_| (control.open_lane().unwrap(), FrameBatch::new(), FrameBatch::new())).collect();
+        Self { control, lanes, wire: FrameBatch::new(), last: [0; SHARED], allocations: 0 }
+    }
+
+    /// A lane takes numbers for this many packets, which belong to the SAs by turns, `each` of them together.
+    fn send(&mut self, lane: usize, count: usize, each: usize) {
+        let (host, frames, out) = &mut self.lanes[lane];
+        self.allocations += allocations(|| {
+            for at in 0..count {
+                let network = (at / each % SHARED) as u8;
+                let payload = 100 + at * 13 % 1000;
+                let mut buffer = host.pool().take(20 + payload);
+                Ipv4Repr::new(IpProtocol(253), [10, network, 1, 1].into(), [10, network, 2, 1].into(), payload).emit(buffer.as_mut_slice()).unwrap();
+                frames.push(Frame { tag: lane as u64, ..Frame::new(buffer) });
+            }
+            host.send(NOW, frames, out);
+        });
+        assert!(frames.is_empty());
+    }
+
+    /// A lane puts on the wire what it may. Returns how many frames went out; their numbers follow those before without a gap, and their buffers go back to
+    /// where they came from.
+    fn transmit(&mut self, lane: usize) -> usize {
+        let Self { lanes, wire, .. } = self;
+        let (host, _, out) = &mut lanes[lane];
+        self.allocations += allocations(|| host.transmit(out, |_, frames| wire.append(frames)));
+        assert!(out.is_empty());
+        let sent = wire.len();
+        for frame in wire.drain(..) {
+            let parsed = ParsedIp::parse(frame.buffer.as_slice()).unwrap();
+            let word = |at: usize| u32::from_be_bytes(parsed.payload(frame.buffer.as_slice())[at..at + 4].try_into().unwrap());
+            let last = &mut self.last[(word(0) - 0x1000) as usize];
+            assert_eq!(word(4), *last + 1, "on the wire");
+            *last += 1;
+            lanes[frame.tag as usize].0.pool().give(frame.buffer);
+        }
+        sent
+    }
+}
+
+/// Nor do lanes that share SAs, where runs of packets have to wait and others release them: runs of many packets and of few, of one SA and of several, one
+/// and many at a time.
+#[test]
+fn lanes_that_wait_for_one_another_allocate_nothing() {
+    for offload in [true, false] {
+        for each in [BATCH, 7] {
+            let mut host = Sharing::new(3, offload);
+            let mut sent = 0;
+            for round in 0..WARM_SHARED + 3 * MEASURED {
+                if round == WARM_SHARED {
+                    host.allocations = 0;
+                }
+                // One that is always held up, and one that is always early.
+                host.send(0, BATCH, each);
+                host.send(1, BATCH, each);
+                assert_eq!(host.transmit(1), 0);
+                assert_eq!(host.transmit(0), 2 * BATCH);
+                // It changes who is held up, and for how long.
+                let (late, early) = ([1, 2, 0][round % 3], [2, 0, 1][round % 3]);
+                host.send(late, 5, each);
+                for _ in 0..4 {
+                    host.send(early, BATCH / 2, each);
+                    host.transmit(early);
+                }
+                host.transmit(late);
+                sent += 4 * BATCH + 5;
+                assert_eq!(host.last.iter().sum::<u32>() as usize, sent);
+            }
+            assert_eq!(host.allocations, 0, "offload {offload}, {each} of an SA together");
+            let out = host.control.transport().outbound();
+            assert_eq!(if offload { out.offloaded.packets } else { out.software.packets }, sent as u64);
         }
     }
 }

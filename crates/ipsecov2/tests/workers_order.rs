@@ -278,9 +278,15 @@ impl Bench {
     fn new(lanes: usize, last: u32) -> Self {
         let sender = control();
         put_all(&sender, Direction::Outbound, last);
+        let bench = Self::of(sender, lanes);
+        put_all(&bench.receiver.control, Direction::Inbound, last);
+        bench
+    }
+
+    /// The same with a sender that has its SAs, and a receiver that has none.
+    fn of(sender: HostControl, lanes: usize) -> Self {
         sender.share_lanes().unwrap();
         let receiver = Receiver::new();
-        put_all(&receiver.control, Direction::Inbound, last);
         let lanes = (0..lanes).map(|_| (sender.open_lane().unwrap(), FrameBatch::new())).collect();
         Self { sender, receiver, lanes, wire: FrameBatch::new(), next: 0 }
     }
@@ -368,6 +374,24 @@ fn a_lane_that_ends_holds_nobody() {
 }
 
 #[test]
+fn what_waited_for_a_lane_that_ended_goes_with_whoever_polls() {
+    let mut bench = Bench::new(3, 0);
+    for lane in 0..2 {
+        bench.send(lane, [0, 1, 2, 3]);
+    }
+    bench.transmit(1);
+    bench.lanes.remove(0);
+    assert!(bench.wire.is_empty());
+    // It has never sent anything, and nobody sends anything any more.
+    let (lane, out) = &mut bench.lanes[1];
+    lane.poll(NOW, out);
+    assert!(out.is_empty());
+    bench.transmit(1);
+    assert_eq!(bench.wire.len(), 4);
+    assert_eq!(bench.finish(), (4..8).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_last_numbers_are_of_use_and_what_gets_none_holds_nobody() {
     for form in FORMS {
         let network = form as u8;
@@ -380,6 +404,97 @@ fn the_last_numbers_are_of_use_and_what_gets_none_holds_nobody() {
         let wire: Vec<_> = bench.wire.iter().map(|frame| number_of(frame.buffer.as_slice()).1).collect();
         assert_eq!(wire, (u32::MAX - 99..=u32::MAX).collect::<Vec<_>>(), "{form:?}");
         assert_eq!(bench.sender.transport().outbound().dropped_for(DropReason::SequenceExhausted).packets, 60, "{form:?}");
+    }
+}
+
+/// The numbers of one SA run out in the middle of batches that others of other SAs are in, too: packets without a number are refused with their reason, and
+/// nobody waits for them, neither those that have got the last numbers nor what comes later under other SAs.
+#[test]
+fn numbers_that_run_out_in_shared_batches_hold_nobody() {
+    const LEFT: usize = 50;
+    for software in [false, true] {
+        for form in FORMS {
+            let sender = control();
+            // The other forms have all the numbers that they want. The nested one shares those of the tunnel around it.
+            let fresh = bundles(Direction::Outbound, 0);
+            let worn = bundles(Direction::Outbound, u32::MAX - LEFT as u32);
+            for (number, (fresh, worn)) in fresh.into_iter().zip(worn).enumerate() {
+                add(&sender, if number == form as usize { worn } else { fresh });
+            }
+            if software {
+                offload_off(&sender);
+                sender.service(NOW);
+            }
+            let mut bench = Bench::of(sender, 3);
+            let by_turns = |count: usize| (0..count).map(|number| (number % 4) as u8);
+            // 20 of each form from each lane: the numbers run out in the middle of one of the batches.
+            for lane in [0, 1, 2] {
+                bench.send(lane, by_turns(80));
+            }
+            // Later runs, 10 of each form.
+            bench.send(1, by_turns(40));
+            bench.send(0, by_turns(40));
+            for lane in [2, 1] {
+                bench.transmit(lane);
+                assert!(bench.wire.is_empty(), "{form:?}: overtakes");
+            }
+            bench.transmit(0);
+            assert!(bench.lanes.iter().all(|lane| lane.1.is_empty()));
+            let counts = assert_ascending(&bench.wire);
+            // On the wire the nested form has the SPI of the tunnel around it.
+            let seen: Vec<_> = [0x1000, 0x1001, 0x1102].iter().map(|spi| counts.get(spi).map_or(0, |&count| count as usize)).collect();
+            let expected = match form {
+                Form::Esp => [LEFT, 80, 160],
+                Form::Ah => [80, LEFT, 160],
+                Form::AhEsp => [80, 80, LEFT],
+                Form::Nested => [80, 80, 80 + LEFT],
+            };
+            assert_eq!(seen, expected, "{form:?}");
+            assert_eq!(counts.len(), 3);
+            let outbound = bench.sender.transport().outbound();
+            let refused = (320 - expected.iter().sum::<usize>()) as u64;
+            assert_eq!(outbound.dropped_for(DropReason::SequenceExhausted).packets, refused, "{form:?}");
+            assert_eq!(outbound.dropped_total().packets, refused, "{form:?}");
+            // Nothing waits: what comes now goes at once.
+            bench.wire.clear();
+            bench.send(2, by_turns(4));
+            bench.transmit(2);
+            assert_eq!(bench.wire.len(), if form == Form::AhEsp { 2 } else { 3 });
+        }
+    }
+}
+
+/// The same where workers are quicker than one another: of the last numbers each is used once, and none is waited for that nobody got.
+#[test]
+fn workers_that_race_for_the_last_numbers_hold_nobody() {
+    const LEFT: u32 = 3_000;
+    const BATCH: u64 = 48;
+    for form in [Form::Esp, Form::Ah, Form::AhEsp] {
+        let sender = control();
+        put_all(&sender, Direction::Outbound, u32::MAX - LEFT);
+        sender.share_lanes().unwrap();
+        let lanes: Vec<_> = (0..3).map(|_| sender.open_lane().unwrap()).collect();
+        let wire = Mutex::new(FrameBatch::new());
+        thread::scope(|scope| {
+            for mut lane in lanes {
+                let wire = &wire;
+                scope.spawn(move || {
+                    let (mut frames, mut out) = (FrameBatch::new(), FrameBatch::new());
+                    for round in 0..u64::from(LEFT) / BATCH {
+                        frames.extend((0..BATCH).map(|number| packet(&mut lane, form as u8, number)));
+                        lane.send(NOW, &mut frames, &mut out);
+                        if round % 8 == 0 {
+                            thread::yield_now();
+                        }
+                        lane.transmit(&mut out, |_, frames| wire.lock().unwrap().append(frames));
+                    }
+                });
+            }
+        });
+        let numbers: Vec<_> = wire.into_inner().unwrap().iter().map(|frame| number_of(frame.buffer.as_slice()).1).collect();
+        assert!(numbers.into_iter().eq(u32::MAX - LEFT + 1..=u32::MAX), "{form:?}");
+        let refused = sender.transport().outbound().dropped_for(DropReason::SequenceExhausted).packets;
+        assert_eq!(refused, 3 * (u64::from(LEFT) / BATCH * BATCH) - u64::from(LEFT), "{form:?}");
     }
 }
 

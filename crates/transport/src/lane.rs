@@ -56,6 +56,7 @@ impl<P: Provider> TransportLane<P> {
         // The epoch first: a change in between is noticed with the next batch.
         let epoch = shared.epoch.load(Ordering::Acquire);
         let snapshot = shared.snapshot();
+        let outlet = sharing.then(|| Outlet::new(&shared.estate));
         Self {
             shared,
             sad,
@@ -75,7 +76,7 @@ impl<P: Provider> TransportLane<P> {
             general_in: false,
             swiftly_in: 0,
             general_out: false,
-            outlet: sharing.then(Outlet::new),
+            outlet,
         }
     }
 

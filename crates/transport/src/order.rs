@@ -55,7 +55,8 @@ impl<P: Provider> TransportLane<P> {
     /// Where [lanes are shared](crate::Transport::share_lanes), packets of an SA reach the wire in the order of its numbers, whichever lanes they come from and
     /// however these are held up: a run of packets whose turn has not come is left to the lane that sends the run before. So `send` may get other lanes' packets,
     /// too; it may be called several times, or not at all. At most a thousand packets of an SA are left so; then the caller waits here for their turn. Between
-    /// `outbound` and `transmit` others wait for this lane. A lane that is dropped in between gives its numbers up.
+    /// `outbound` and `transmit` others wait for this lane. A lane that is dropped in between gives its numbers up; what waited for them goes with the next call
+    /// for any lane, also for one that has nothing to send: so call it after [`poll`](Self::poll), too.
     ///
     /// Exempt are packets that waited for a stopped adapter, and those that an adapter sends later than it was asked to.
     ///

@@ -10,8 +10,9 @@ use ipsec::{Crypto, Provider};
 use ndis::{
     BindParameters, Binding, DirectOidRequest, Direction, IpsecOffloadV1, IpsecOffloadV2, NotCovered, Offload, Operation, Protocol, Status, StatusIndication,
 };
-use packet::{IpAddress, Medium, Spi, Time, UDP_ESP_PORT};
+use packet::{Frame, IpAddress, Medium, Spi, Time, UDP_ESP_PORT};
 use sa_table::{Handle, InsertError, SaTable, Seed};
+use wire_order::Estate;
 
 use crate::event::{AuditEvent, SaEvent, SaEventKind};
 use crate::lane::TransportLane;
@@ -85,6 +86,8 @@ pub(crate) struct Shared<P: Provider> {
     /// Whether lanes share SAs, and keep the order of their packets.
     sharing: AtomicBool,
     pub(crate) nesting: Nesting,
+    /// Where lanes that are gone have left packets to be sent.
+    pub(crate) estate: Arc<Estate<Frame>>,
     news: Mutex<Vec<LaneNews>>,
     events: Mutex<VecDeque<SaEvent>>,
     audit: Mutex<VecDeque<AuditEvent>>,
@@ -341,6 +344,7 @@ impl<P: Provider> Transport<P> {
                 lanes: Mutex::default(),
                 sharing: AtomicBool::new(false),
                 nesting: Nesting::default(),
+                estate: Arc::default(),
                 news: Mutex::default(),
                 events: Mutex::default(),
                 // All of it now: an attacker's packets must not make it grow.

@@ -3,6 +3,7 @@
 use core::fmt;
 use std::sync::PoisonError;
 
+use crate::spare::Spare;
 use crate::sync::{AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, fence, seeded_bug};
 
 /// A sequence of numbers that workers take runs of, and that reach the wire in order. `F` is a frame.
@@ -25,7 +26,7 @@ struct Lot<F> {
     runs: Vec<Run<F>>,
     frames: usize,
     /// Vectors of runs that have been sent.
-    spare: Vec<Vec<F>>,
+    spare: Spare<F>,
 }
 
 /// Consecutive numbers, and the frames that were made under them: none if all of them were dropped on the way.
@@ -38,7 +39,8 @@ pub(crate) struct Run<F> {
 impl<F> Domain<F> {
     /// A domain whose first number is `released` + 1, and where up to `room` frames wait for their turn without their workers.
     pub fn new(released: u64, room: usize) -> Self {
-        let lot = Lot { runs: Vec::new(), frames: 0, spare: Vec::new() };
+        // Vectors are seldom full.
+        let lot = Lot { runs: Vec::new(), frames: 0, spare: Spare::new(room.saturating_mul(4)) };
         Self { released: AtomicU64::new(released), parked: AtomicUsize::new(0), hint: AtomicUsize::new(0), lot: Mutex::new(lot), room }
     }
 
@@ -88,35 +90,46 @@ impl<F> Domain<F> {
         }
     }
 
-    /// Takes the run whose turn it is out of the lot, if it is there: whoever gets it sends and releases it. `sent` is a vector that is no longer used.
+    /// Takes the run whose turn it is out of the lot, if it is there: whoever gets it sends and releases it. `sent` is a vector that is no longer used; a run that
+    /// has one takes it along, and leaves that one in its place.
     #[inline]
     pub(crate) fn next_due(&self, sent: &mut Vec<F>) -> Option<Run<F>> {
         if self.parked.load(Ordering::Relaxed) == 0 { None } else { self.take_due(sent) }
-    }
-
-    /// Takes a run without frames out of the lot if its turn has come; its last number.
-    pub(crate) fn next_empty(&self) -> Option<u64> {
-        let mut lot = self.lot();
-        let at = lot.runs.iter().position(|run| run.frames.is_empty() && self.is_due(run.first))?;
-        let run = lot.runs.swap_remove(at);
-        self.parked.store(lot.runs.len(), Ordering::Relaxed);
-        Some(run.last)
     }
 
     #[cold]
     fn take_due(&self, sent: &mut Vec<F>) -> Option<Run<F>> {
         let mut lot = self.lot();
         let at = lot.runs.iter().position(|run| self.is_due(run.first))?;
-        let run = lot.runs.swap_remove(at);
-        lot.frames -= run.frames.len();
-        self.parked.store(lot.runs.len(), Ordering::Relaxed);
-        if sent.capacity() != 0 && sent.is_empty() {
-            lot.spare.push(core::mem::take(sent));
+        let run = self.take(&mut lot, at);
+        if run.frames.capacity() != 0 {
+            lot.spare.keep(core::mem::take(sent));
         }
         Some(run)
     }
 
-    /// Leaves a run whose turn has not come in the lot, with its frames, and an empty vector in their place. Whether there was room; a run without frames needs
+    /// Releases the runs in the lot whose turn it is, as long as they have no frames. Whether the next one has.
+    pub(crate) fn skip_empty(&self) -> bool {
+        loop {
+            let mut lot = self.lot();
+            let Some((at, run)) = lot.runs.iter().enumerate().find(|(_, run)| self.is_due(run.first)) else { return false };
+            if !run.frames.is_empty() {
+                return true;
+            }
+            let run = self.take(&mut lot, at);
+            drop(lot);
+            self.release(run.last);
+        }
+    }
+
+    fn take(&self, lot: &mut Lot<F>, at: usize) -> Run<F> {
+        let run = lot.runs.swap_remove(at);
+        lot.frames -= run.frames.len();
+        self.parked.store(lot.runs.len(), Ordering::Relaxed);
+        run
+    }
+
+    /// Leaves a run whose turn has not come in the lot, with its frames, and an empty vector in their place, of a run that was here before if there is one. Whether there was room; a run without frames needs
     /// none. To be followed by a look for [the next](Self::next_due): its turn may have come meanwhile.
     pub(crate) fn park(&self, first: u64, last: u64, frames: &mut Vec<F>) -> bool {
         let mut lot = self.lot();
@@ -124,8 +137,8 @@ impl<F> Domain<F> {
             return false;
         }
         lot.frames += frames.len();
-        let empty = lot.spare.pop().unwrap_or_default();
-        lot.runs.push(Run { first, last, frames: core::mem::replace(frames, empty) });
+        let frames = if frames.is_empty() { Vec::new() } else { core::mem::replace(frames, lot.spare.take()) };
+        lot.runs.push(Run { first, last, frames });
         self.parked.store(lot.runs.len(), Ordering::Relaxed);
         drop(lot);
         if !seeded_bug("no_fence_after_park") {

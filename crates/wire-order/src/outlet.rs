@@ -3,11 +3,13 @@
 use core::fmt;
 
 use crate::domain::{Domain, Run};
+use crate::estate::Estate;
+use crate::spare::Spare;
 use crate::sync::{Arc, Pause, seeded_bug};
 
 /// The turns that one worker has taken in any number of domains, between the numbers and the wire.
 ///
-/// Dropping it gives up what it has not sent.
+/// Dropping it gives up what it has not sent; what waited for that in lots is sent by the next outlet of the same [`Estate`] that [sends](Outlet::transmit).
 pub struct Outlet<F> {
     turns: Vec<Turn<F>>,
     /// The group of the first of `turns`; groups count on from call to call, so that what an earlier call has left over is not taken for this one's.
@@ -16,6 +18,9 @@ pub struct Outlet<F> {
     sorted: Vec<F>,
     /// A vector that a run was in that has been sent.
     sent: Vec<F>,
+    /// Vectors for frames that wait.
+    spare: Spare<F>,
+    estate: Arc<Estate<F>>,
 }
 
 /// A run that its outlet has.
@@ -26,20 +31,22 @@ struct Turn<F> {
     /// Frames that wait.
     frames: Vec<F>,
     due: bool,
-    /// Released, left in the lot or given up.
-    over: bool,
 }
 
 /// Groups are 1 to this.
 const GROUPS: u32 = u16::MAX as u32;
+/// For how many frames a vector has space at least.
+const LEAST: usize = 16;
+/// For how many frames an outlet keeps vectors.
+const SPARE: usize = 1 << 14;
 
 impl<F> Outlet<F> {
     /// Runs that an outlet takes before it must send; of what is taken beyond that the order is not kept.
     pub const MOST: usize = 1 << 15;
 
-    /// An outlet that has nothing to send.
-    pub const fn new() -> Self {
-        Self { turns: Vec::new(), base: 1, sorted: Vec::new(), sent: Vec::new() }
+    /// An outlet that has nothing to send. All outlets that send under the same domains have the same estate.
+    pub fn new(estate: &Arc<Estate<F>>) -> Self {
+        Self { turns: Vec::new(), base: 1, sorted: Vec::new(), sent: Vec::new(), spare: Spare::new(SPARE), estate: Arc::clone(estate) }
     }
 
     /// Notes that this worker has taken the numbers `first` to `first` + `count` - 1 of a domain, and returns the group (1 to 65,535) that marks the frames which
@@ -62,12 +69,12 @@ impl<F> Outlet<F> {
             turn.last = last;
             return self.group(hint);
         }
-        let turn = Turn { domain: Arc::clone(domain), first, last, frames: Vec::new(), due: false, over: false };
         let place = self.turns.len();
         if place >= Self::MOST {
-            // Given up as it is dropped.
+            give_up(&self.estate, domain, first, last);
             return 0;
         }
+        let turn = Turn { domain: Arc::clone(domain), first, last, frames: Vec::new(), due: false };
         domain.set_hint(place);
         self.turns.push(turn);
         self.group(place)
@@ -83,33 +90,46 @@ impl<F> Outlet<F> {
     /// numbers. Runs whose turn has not come are left in their domain's lot, and sent by whoever sends the one before; so `send` may get other workers' frames,
     /// and frames may be sent some time after this call.
     ///
-    /// Every run that was taken has had its turn then, whether there are frames of it or not.
+    /// Every run that was taken has had its turn then, whether there are frames of it or not. With nothing taken, and nothing in `wire`, it sends what workers
+    /// that are gone have left behind, if there is any.
     ///
-    /// `send` sends all that it is given. What it leaves has missed its turn; it is handed back in `wire`.
+    /// `send` sends all that it is given. What it leaves has missed its turn; it is handed back in `wire`. If it panics, frames may be lost, but nobody waits
+    /// for them once the outlet is dropped or sends again.
     pub fn transmit(&mut self, wire: &mut Vec<F>, group: impl Fn(&F) -> u16, mut send: impl FnMut(&mut Vec<F>)) {
-        if !self.turns.iter().all(|turn| turn.domain.is_due(turn.first)) {
-            return self.transmit_apart(wire, group, send);
+        if self.turns.iter().all(|turn| turn.domain.is_due(turn.first)) {
+            if seeded_bug("release_before_send") {
+                self.turns.iter().for_each(|turn| turn.domain.release(turn.last));
+            }
+            if !wire.is_empty() {
+                send(wire);
+            }
+            self.base = self.group(self.turns.len());
+            // Only one of a domain's runs is due, so they may go in any order.
+            while let Some(turn) = self.turns.pop() {
+                turn.domain.release(turn.last);
+                serve(&self.estate, &turn.domain, &mut self.sent, wire, &mut send);
+            }
+        } else {
+            self.transmit_apart(wire, group, &mut send);
         }
-        if seeded_bug("release_before_send") {
-            self.turns.iter().for_each(|turn| turn.domain.release(turn.last));
+        if !self.estate.is_empty() {
+            self.inherit(wire, &mut send);
         }
-        if !wire.is_empty() {
-            send(wire);
-        }
-        self.base = self.group(self.turns.len());
-        let mut late = Vec::new();
-        for mut turn in self.turns.drain(..) {
-            turn.release();
-            serve(&turn.domain, &mut self.sent, &mut late, &mut send);
-        }
-        wire.append(&mut late);
     }
 
     /// The same where at least one run has to wait.
     #[cold]
-    fn transmit_apart(&mut self, wire: &mut Vec<F>, group: impl Fn(&F) -> u16, mut send: impl FnMut(&mut Vec<F>)) {
+    fn transmit_apart(&mut self, wire: &mut Vec<F>, group: impl Fn(&F) -> u16, send: &mut impl FnMut(&mut Vec<F>)) {
         for turn in &mut self.turns {
             turn.due = turn.domain.is_due(turn.first);
+            if !turn.due {
+                turn.frames = self.spare.take();
+                // As a rule there is a frame for every number. Not to the frame, so that runs of about the same length fit.
+                let most = usize::try_from(turn.last - turn.first).map_or(wire.len(), |more| wire.len().min(more.saturating_add(1)));
+                if most != 0 {
+                    turn.frames.reserve(most.next_power_of_two().max(LEAST));
+                }
+            }
         }
         core::mem::swap(wire, &mut self.sorted);
         let mut sorted = core::mem::take(&mut self.sorted);
@@ -124,44 +144,56 @@ impl<F> Outlet<F> {
             send(wire);
         }
         self.base = self.group(self.turns.len());
-        let mut late = Vec::new();
-        let Self { turns, sent, .. } = self;
-        turns.retain_mut(|turn| {
+        let Self { turns, sent, spare, estate, .. } = self;
+        // From here on a turn leaves the list at the moment when it is released or left in the lot, so that nobody does that twice, also if `send` panics.
+        let mut at = 0;
+        while let Some(turn) = turns.get(at) {
             if turn.due {
-                turn.release();
-                serve(&turn.domain, sent, &mut late, &mut send);
+                let turn = turns.swap_remove(at);
+                turn.domain.release(turn.last);
+                serve(estate, &turn.domain, sent, wire, send);
+            } else {
+                at += 1;
             }
-            !turn.due
-        });
+        }
         // What is left waits: in the lot, or here until there is room or its turn has come. Always for all of them at once: another worker that waits for one
         // of these may be the one that another of these waits for.
         let mut pause = Pause::default();
         while !turns.is_empty() {
             let before = turns.len();
-            turns.retain_mut(|turn| {
-                let mut waits = false;
-                if turn.domain.is_due(turn.first) || seeded_bug("overtake") {
-                    if !turn.frames.is_empty() {
-                        send(&mut turn.frames);
-                        late.append(&mut turn.frames);
+            let mut at = 0;
+            while let Some(turn) = turns.get_mut(at) {
+                let due = turn.domain.is_due(turn.first) || seeded_bug("overtake");
+                if due && !turn.frames.is_empty() {
+                    send(&mut turn.frames);
+                    wire.append(&mut turn.frames);
+                }
+                if due || turn.domain.park(turn.first, turn.last, &mut turn.frames) {
+                    let turn = turns.swap_remove(at);
+                    if due {
+                        turn.domain.release(turn.last);
                     }
-                    turn.release();
-                } else if turn.domain.park(turn.first, turn.last, &mut turn.frames) {
-                    turn.over = true;
-                    if seeded_bug("no_second_look") {
-                        return false;
+                    spare.keep(turn.frames);
+                    if due || !seeded_bug("no_second_look") {
+                        serve(estate, &turn.domain, sent, wire, send);
                     }
                 } else {
-                    waits = true;
+                    serve(estate, &turn.domain, sent, wire, send);
+                    at += 1;
                 }
-                serve(&turn.domain, sent, &mut late, &mut send);
-                waits
-            });
+            }
             if turns.len() == before {
                 pause.wait();
             }
         }
-        wire.append(&mut late);
+    }
+
+    /// Sends what workers that are gone have left behind.
+    #[cold]
+    fn inherit(&mut self, wire: &mut Vec<F>, send: &mut impl FnMut(&mut Vec<F>)) {
+        while let Some(domain) = self.estate.take() {
+            serve(&self.estate, &domain, &mut self.sent, wire, send);
+        }
     }
 
     /// The group of the turn at `place`.
@@ -177,9 +209,11 @@ impl<F> Outlet<F> {
     }
 }
 
-impl<F> Default for Outlet<F> {
-    fn default() -> Self {
-        Self::new()
+impl<F> Drop for Outlet<F> {
+    fn drop(&mut self) {
+        for turn in self.turns.drain(..) {
+            give_up(&self.estate, &turn.domain, turn.first, turn.last);
+        }
     }
 }
 
@@ -189,64 +223,50 @@ impl<F> fmt::Debug for Outlet<F> {
     }
 }
 
-impl<F> Turn<F> {
-    /// Its frames are on the wire.
-    #[inline]
-    fn release(&mut self) {
-        self.over = true;
-        self.domain.release(self.last);
+/// Nobody shall wait for this run. What has waited for it in the lot and has frames goes to the estate: here is nobody who could send it.
+#[cold]
+fn give_up<F>(estate: &Estate<F>, domain: &Arc<Domain<F>>, first: u64, last: u64) {
+    if domain.is_due(first) {
+        domain.release(last);
+    } else {
+        domain.park(first, last, &mut Vec::new());
     }
-
-    /// Nobody shall wait for this run. What follows it in the lot and has frames stays there for the next worker: here is nobody who could send it.
-    #[cold]
-    fn give_up(&mut self) {
-        self.over = true;
-        self.frames.clear();
-        if self.domain.is_due(self.first) {
-            self.domain.release(self.last);
-        } else {
-            self.domain.park(self.first, self.last, &mut self.frames);
-        }
-        while let Some(last) = self.domain.next_empty() {
-            self.domain.release(last);
-        }
-    }
-}
-
-impl<F> Drop for Turn<F> {
-    #[inline]
-    fn drop(&mut self) {
-        if !self.over {
-            self.give_up();
-        }
-    }
+    estate.leave(domain);
 }
 
 /// Sends the runs of a domain whose turn it is, for as long as there are any in its lot.
 ///
 /// `sent` gets vectors that are no longer used, `late` what `send` leaves.
 #[inline]
-fn serve<F>(domain: &Domain<F>, sent: &mut Vec<F>, late: &mut Vec<F>, send: &mut impl FnMut(&mut Vec<F>)) {
+fn serve<F>(estate: &Estate<F>, domain: &Arc<Domain<F>>, sent: &mut Vec<F>, late: &mut Vec<F>, send: &mut impl FnMut(&mut Vec<F>)) {
     while let Some(Run { last, mut frames, .. }) = domain.next_due(sent) {
-        // Also if `send` panics: nobody shall wait for this run.
-        let serving = Serving { domain, last };
+        let mut serving = Serving { estate, domain, last, whole: false };
         if !frames.is_empty() {
             send(&mut frames);
             late.append(&mut frames);
         }
+        serving.whole = true;
         drop(serving);
-        *sent = frames;
+        if frames.capacity() != 0 {
+            *sent = frames;
+        }
     }
 }
 
-/// A run of somebody's that is being sent.
+/// A run of somebody's that is being sent. Also if `send` panics nobody shall wait for it.
 struct Serving<'a, F> {
-    domain: &'a Domain<F>,
+    estate: &'a Estate<F>,
+    domain: &'a Arc<Domain<F>>,
     last: u64,
+    whole: bool,
 }
 
 impl<F> Drop for Serving<'_, F> {
+    #[inline]
     fn drop(&mut self) {
         self.domain.release(self.last);
+        if !self.whole {
+            self.estate.leave(self.domain);
+        }
     }
 }

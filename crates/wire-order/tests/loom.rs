@@ -8,7 +8,7 @@ use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
-use wire_order::{Domain, Outlet};
+use wire_order::{Domain, Estate, Outlet};
 
 /// Checks every interleaving of a model, or those with at most so many preemptions.
 fn check(preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
@@ -62,15 +62,20 @@ impl Sequence {
     }
 }
 
-struct Bench(Vec<Sequence>);
+struct Bench(Vec<Sequence>, Arc<Estate<Frame>>);
 
 impl Bench {
     /// One domain or more with so much room in their lots.
     fn new(domains: usize, room: usize) -> Arc<Self> {
         // What the fences are counted by (src/sync.rs) is made at the first fence: before there are threads, because loom orders all later fences after its
         // making.
-        Outlet::<Frame>::new().take_turn(&Arc::new(Domain::new(0, 0)), 1, 1);
-        Arc::new(Self((0..domains).map(|_| Sequence::new(room)).collect()))
+        let estate = Arc::new(Estate::new());
+        Outlet::<Frame>::new(&estate).take_turn(&Arc::new(Domain::new(0, 0)), 1, 1);
+        Arc::new(Self((0..domains).map(|_| Sequence::new(room)).collect(), estate))
+    }
+
+    fn outlet(&self) -> Outlet<Frame> {
+        Outlet::new(&self.1)
     }
 
     /// Takes a number of a domain, and makes a frame under it.
@@ -107,7 +112,7 @@ impl Bench {
 
 fn beside(bench: &Arc<Bench>, work: impl FnOnce(&Bench, &mut Outlet<Frame>) + Send + 'static) -> thread::JoinHandle<()> {
     let bench = Arc::clone(bench);
-    thread::spawn(move || work(&bench, &mut Outlet::new()))
+    thread::spawn(move || work(&bench, &mut bench.outlet()))
 }
 
 /// A run that comes early is sent by whoever sends the one before.
@@ -116,7 +121,7 @@ fn two_workers_keep_the_order() {
     check(Some(4), || {
         let bench = Bench::new(1, 8);
         let other = beside(&bench, |bench, outlet| bench.send(outlet, &[0]));
-        bench.send(&mut Outlet::new(), &[0]);
+        bench.send(&mut bench.outlet(), &[0]);
         other.join().expect("no panic");
         bench.0[0].assert_sent(2, &[]);
     });
@@ -128,7 +133,7 @@ fn a_worker_waits_where_there_is_no_room() {
     check(Some(4), || {
         let bench = Bench::new(1, 0);
         let other = beside(&bench, |bench, outlet| bench.send(outlet, &[0]));
-        bench.send(&mut Outlet::new(), &[0]);
+        bench.send(&mut bench.outlet(), &[0]);
         other.join().expect("no panic");
         bench.0[0].assert_sent(2, &[]);
     });
@@ -143,7 +148,7 @@ fn runs_of_one_worker_follow_one_another() {
             bench.send(outlet, &[0]);
             bench.send(outlet, &[0]);
         });
-        bench.send(&mut Outlet::new(), &[0, 0]);
+        bench.send(&mut bench.outlet(), &[0, 0]);
         other.join().expect("no panic");
         bench.0[0].assert_sent(4, &[]);
     });
@@ -155,7 +160,7 @@ fn three_workers_keep_the_order() {
     check(Some(2), || {
         let bench = Bench::new(1, 8);
         let others = [0, 1].map(|_| beside(&bench, |bench, outlet| bench.send(outlet, &[0])));
-        bench.send(&mut Outlet::new(), &[0]);
+        bench.send(&mut bench.outlet(), &[0]);
         for other in others {
             other.join().expect("no panic");
         }
@@ -169,7 +174,7 @@ fn workers_of_two_domains_do_not_block_one_another() {
     check(Some(2), || {
         let bench = Bench::new(2, 0);
         let other = beside(&bench, |bench, outlet| bench.send(outlet, &[1, 0]));
-        bench.send(&mut Outlet::new(), &[0, 1]);
+        bench.send(&mut bench.outlet(), &[0, 1]);
         other.join().expect("no panic");
         bench.0.iter().for_each(|sequence| sequence.assert_sent(2, &[]));
     });
@@ -188,13 +193,13 @@ fn a_run_whose_frames_were_dropped_holds_nobody() {
                 bench.transmit(outlet, &mut Vec::new());
             })
         };
-        bench.send(&mut Outlet::new(), &[0]);
+        bench.send(&mut bench.outlet(), &[0]);
         other.join().expect("no panic");
         bench.0[0].assert_sent(2, &[dropped.load(Ordering::Relaxed)]);
     });
 }
 
-/// A worker ends and has not sent: what was left behind its run is sent by the next that comes.
+/// A worker ends and has not sent: what was left behind its run is sent by the next that sends anything, even nothing of its own.
 #[test]
 fn a_worker_that_ends_holds_nobody() {
     check(Some(4), || {
@@ -202,17 +207,35 @@ fn a_worker_that_ends_holds_nobody() {
         let given_up = Arc::new(AtomicU64::new(0));
         let other = {
             let given_up = Arc::clone(&given_up);
-            beside(&bench, move |bench, outlet| {
-                let mut ends = Outlet::new();
+            beside(&bench, move |bench, _| {
+                let mut ends = bench.outlet();
                 given_up.store(bench.take(0, &mut ends).number, Ordering::Relaxed);
                 drop(ends);
-                let _ = outlet;
             })
         };
-        let mut outlet = Outlet::new();
-        bench.send(&mut outlet, &[0]);
+        bench.send(&mut bench.outlet(), &[0]);
         other.join().expect("no panic");
-        bench.send(&mut outlet, &[0]);
-        bench.0[0].assert_sent(3, &[given_up.load(Ordering::Relaxed)]);
+        bench.transmit(&mut bench.outlet(), &mut Vec::new());
+        bench.0[0].assert_sent(2, &[given_up.load(Ordering::Relaxed)]);
+    });
+}
+
+/// Two workers come upon what a third has left, while a fourth goes on: it is sent once, and in its order.
+#[test]
+fn what_is_left_behind_is_sent_by_one() {
+    check(Some(2), || {
+        let bench = Bench::new(1, 8);
+        let mut ends = bench.outlet();
+        let given_up = bench.take(0, &mut ends).number;
+        // Waits for it.
+        bench.send(&mut bench.outlet(), &[0]);
+        let heir = beside(&bench, |bench, outlet| bench.transmit(outlet, &mut Vec::new()));
+        let other = beside(&bench, |bench, outlet| bench.send(outlet, &[0]));
+        drop(ends);
+        bench.transmit(&mut bench.outlet(), &mut Vec::new());
+        heir.join().expect("no panic");
+        other.join().expect("no panic");
+        bench.transmit(&mut bench.outlet(), &mut Vec::new());
+        bench.0[0].assert_sent(3, &[given_up]);
     });
 }
