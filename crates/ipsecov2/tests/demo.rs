@@ -143,15 +143,19 @@ fn every_phase_does_what_it_says_and_no_packet_is_lost() {
     }
 }
 
+/// A copy of `modes.toml` that only its owner reads: the file that ships is not secret, and the program says so.
+fn modes(folder: &Path) -> String {
+    let file = folder.join("sa.toml");
+    std::fs::copy(testdata("modes.toml"), &file).unwrap();
+    #[cfg(unix)]
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
 #[test]
 fn the_sas_can_be_those_of_a_file() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("sa.toml");
-    std::fs::copy(testdata("modes.toml"), &file).unwrap();
-    // The file that ships is not secret, and the program says so.
-    #[cfg(unix)]
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let file = file.to_str().unwrap();
+    let file = &modes(folder.path());
     let report = json(&["--sa", file]);
     assert_eq!((&report["passed"], number(&report["traffic"]["protected"])), (&true.into(), 1202));
     let connections = report["connections"].as_array().unwrap();
@@ -183,11 +187,7 @@ fn the_sas_can_be_those_of_a_file() {
 #[test]
 fn the_nics_can_be_cards() {
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("sa.toml");
-    std::fs::copy(testdata("modes.toml"), &file).unwrap();
-    #[cfg(unix)]
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let file = file.to_str().unwrap();
+    let file = &modes(folder.path());
     for (card, service) in [("3com-3cr990", "IPsecOV1"), ("intel-82599", "IPsecOV2"), ("chelsio-t6", "IPsecOV2")] {
         let report = json(&["--profile", card, "--sa", file]);
         assert_eq!(report["passed"], true, "{card}: {}", report["checks"]);

@@ -11,7 +11,7 @@ use std::time::Duration;
 use common::{Connection, key, tunnel_v4};
 use ipsec::{AesKeySize, Authentication, Encryption};
 use ipsecov2::host::{HostConfig, HostControl, HostLane};
-use ndis::{Direction, IpsecSetting, OffloadParameters, Operation, Status};
+use ndis::{Direction, IpsecSetting, OffloadParameters, Status};
 use packet::{Frame, FrameBatch, IpAddress, IpProtocol, Ipv4Repr, Medium, ParsedIp, Spi, Time};
 use proptest::prelude::*;
 use transport::{AddressRange, AssociationParameters, DropReason, InboundBatch, Mode, SaParameters, Selector};
@@ -215,15 +215,7 @@ fn esp(spi: u32, last: u32) -> AssociationParameters {
 }
 
 fn ah(spi: u32, last: u32) -> AssociationParameters {
-    AssociationParameters {
-        operation: Operation::Ah,
-        encryption: Encryption::Null,
-        encryption_key: Vec::new().into(),
-        icv_length: 0,
-        authentication: Authentication::HmacSha256,
-        authentication_key: vec![9; 32].into(),
-        ..esp(spi, last)
-    }
+    AssociationParameters { sequence_number: last, ..AssociationParameters::ah(Spi(spi), Authentication::HmacSha256, vec![9; 32].into()) }
 }
 
 /// The bundles for all forms, in the direction: what network 0 to 3 has is carried in this form. The tunnel around [`Form::Nested`] is that of

@@ -224,13 +224,13 @@ impl V1ParserEntry {
     }
 }
 
-/// A request of IPsecOV1. Answers are written into it.
-#[derive(Debug)]
-pub enum V1Request {
+/// A request of IPsecOV1. Answers are written into it. `S`: what it holds of an SA, all of it or, [traced](crate::TracedV1), all but the keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum V1Request<S = V1Sa> {
     /// `OID_TCP_TASK_IPSEC_ADD_SA`.
     AddSa {
         /// The SA.
-        sa: Box<V1Sa>,
+        sa: Box<S>,
         /// Answer: its handle.
         handle: Option<OffloadHandle>,
     },
@@ -239,7 +239,7 @@ pub enum V1Request {
     /// `OID_TCP_TASK_IPSEC_ADD_UDPESP_SA`.
     AddUdpEspSa {
         /// The SA.
-        sa: Box<V1Sa>,
+        sa: Box<S>,
         /// The parser entry that it needs.
         entry: V1ParserEntry,
         /// In: the entry to use, or `None` to reuse an equal one or create one. Answer: the entry's handle.

@@ -5,7 +5,10 @@
 use crate::addr::IpAddress;
 use crate::bytes::{put, range, u16_at};
 use crate::error::{Layer, ParseError};
+use crate::icmp;
 use crate::proto::IpProtocol;
+use crate::tcp;
+use crate::udp;
 
 /// A one's complement sum of 16-bit words that is still growing.
 ///
@@ -116,9 +119,9 @@ pub fn pseudo_header(src: IpAddress, dst: IpAddress, protocol: IpProtocol, len: 
 #[inline]
 pub const fn checksum_offset(protocol: IpProtocol) -> Option<usize> {
     match protocol {
-        IpProtocol::TCP => Some(16),
-        IpProtocol::UDP => Some(6),
-        IpProtocol::ICMP | IpProtocol::ICMPV6 => Some(2),
+        IpProtocol::TCP => Some(tcp::CHECKSUM),
+        IpProtocol::UDP => Some(udp::CHECKSUM),
+        IpProtocol::ICMP | IpProtocol::ICMPV6 => Some(icmp::CHECKSUM),
         _ => None,
     }
 }

@@ -64,7 +64,7 @@ pub mod icmpv6 {
 }
 
 const CODE: usize = 1;
-const CHECKSUM: usize = 2;
+pub(crate) const CHECKSUM: usize = 2;
 const REST: usize = 4;
 
 /// An ICMP or ICMPv6 message, up to the end of the IP packet, in a byte container.

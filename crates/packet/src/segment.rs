@@ -43,9 +43,9 @@ use crate::ipv4;
 use crate::ipv6;
 use crate::parsed::{FragmentState, ParsedIp};
 use crate::proto::{IpProtocol, IpVersion};
-use crate::tcp::{TcpFlags, TcpPacket};
+use crate::tcp::{self, TcpFlags, TcpPacket};
 use crate::train::Segments;
-use crate::udp::UDP_HEADER_LEN;
+use crate::udp::{self, UDP_HEADER_LEN};
 
 /// What the length field of the outermost IP header of a template says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,13 +190,6 @@ struct Tcp {
     flags: TcpFlags,
 }
 
-const TCP_SEQUENCE: usize = 4;
-const TCP_OFFSET_AND_FLAGS: usize = 12;
-const TCP_FLAGS: usize = 13;
-const TCP_CHECKSUM: usize = 16;
-const UDP_LENGTH: usize = 4;
-const UDP_CHECKSUM: usize = 6;
-
 impl<'a> Cutter<'a> {
     /// Looks at a large packet.
     ///
@@ -245,8 +238,8 @@ impl<'a> Cutter<'a> {
         // What changes from segment to segment counts as zero; the field of the checksum holds the seed.
         let mut sum = InternetSum::new().bytes(header);
         sum = match tcp {
-            Some(_) => sum.without(u16_at(header, TCP_SEQUENCE)).without(u16_at(header, TCP_SEQUENCE + 2)).without(u16_at(header, TCP_OFFSET_AND_FLAGS)),
-            None => sum.without(u16_at(header, UDP_LENGTH)),
+            Some(_) => sum.without(u16_at(header, tcp::SEQUENCE)).without(u16_at(header, tcp::SEQUENCE + 2)).without(u16_at(header, tcp::DATA_OFFSET)),
+            None => sum.without(u16_at(header, udp::LENGTH)),
         };
         Ok(Self { head, payload, mss, count: payload.len().div_ceil(mss), outer, inner, upper, tcp, sum })
     }
@@ -314,15 +307,15 @@ impl<'a> Cutter<'a> {
             if number + 1 != self.count {
                 flags = flags.without(TcpFlags::FIN | TcpFlags::PSH);
             }
-            put(upper, TCP_SEQUENCE, &sequence.to_be_bytes());
-            upper[TCP_FLAGS] = flags.0;
-            let sum = sum.double_word(sequence).word(u16_at(upper, TCP_OFFSET_AND_FLAGS)).double_word(length);
-            put(upper, TCP_CHECKSUM, &sum.checksum().to_be_bytes());
+            put(upper, tcp::SEQUENCE, &sequence.to_be_bytes());
+            upper[tcp::FLAGS] = flags.0;
+            let sum = sum.double_word(sequence).word(u16_at(upper, tcp::DATA_OFFSET)).double_word(length);
+            put(upper, tcp::CHECKSUM, &sum.checksum().to_be_bytes());
         } else {
-            put(upper, UDP_LENGTH, &(length as u16).to_be_bytes());
+            put(upper, udp::LENGTH, &(length as u16).to_be_bytes());
             // The length in the header, and in the pseudo-header.
             let value = sum.double_word(length).word(length as u16).checksum();
-            put(upper, UDP_CHECKSUM, &(if value == 0 { 0xffff } else { value }).to_be_bytes());
+            put(upper, udp::CHECKSUM, &(if value == 0 { 0xffff } else { value }).to_be_bytes());
         }
         true
     }

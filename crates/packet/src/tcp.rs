@@ -33,12 +33,12 @@ pub const TCP_HEADER_LEN: usize = 20;
 pub const TCP_MAX_HEADER_LEN: usize = 60;
 
 const DESTINATION_PORT: usize = 2;
-const SEQUENCE: usize = 4;
+pub(crate) const SEQUENCE: usize = 4;
 const ACKNOWLEDGMENT: usize = 8;
-const DATA_OFFSET: usize = 12;
-const FLAGS: usize = 13;
+pub(crate) const DATA_OFFSET: usize = 12;
+pub(crate) const FLAGS: usize = 13;
 const WINDOW: usize = 14;
-const CHECKSUM: usize = 16;
+pub(crate) const CHECKSUM: usize = 16;
 const URGENT: usize = 18;
 
 /// The eight control bits.

@@ -19,8 +19,8 @@ use crate::error::{EmitError, Layer, ParseError};
 pub const UDP_HEADER_LEN: usize = 8;
 
 const DESTINATION_PORT: usize = 2;
-const LENGTH: usize = 4;
-const CHECKSUM: usize = 6;
+pub(crate) const LENGTH: usize = 4;
+pub(crate) const CHECKSUM: usize = 6;
 
 /// A UDP datagram, up to the end of the IP packet, in a byte container. What follows the datagram's own length is not part of its payload.
 #[derive(Clone, Copy)]

@@ -103,7 +103,7 @@ impl<'a, P: Provider> Stage<'_, P> {
         if mark.headers != 0 {
             // What the NIC may do is left until it is known whether it does.
             let protected = sa.is_some_and(|(_, sa)| sa.offload_handle().is_some());
-            let left = (sa.is_none() || protected) && self.shared.capabilities.tasks.computes(nbl, parsed, protected);
+            let left = (sa.is_none() || protected) && self.shared.capabilities.tasks.computes(self.shared.medium, nbl, parsed, protected);
             if !left {
                 finish_here(nbl, &mut mark, 0);
             }

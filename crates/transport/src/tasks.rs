@@ -8,7 +8,7 @@
 use core::ops::Range;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use ndis::{ChecksumReport, ChecksumRequest, ChecksumSet, Encapsulation, NetBufferList, Offload, OffloadFlags, TagOutOfBand};
+use ndis::{ChecksumReport, ChecksumRequest, Encapsulation, NetBufferList, Offload, OffloadFlags, PackedChecksumSet, TagOutOfBand};
 use packet::{BufferPool, ChecksumState, ETHERNET_HEADER_LEN, IpProtocol, IpVersion, Medium, ParsedIp, TCP_HEADER_LEN, VLAN_TAG_LEN, checksum};
 
 use crate::mark::Mark;
@@ -19,41 +19,31 @@ use crate::traffic_flow::make_room;
 pub(crate) struct TaskCapabilities(AtomicU32);
 
 /// A word of it.
+///
+/// ```text
+/// bits 0-8, 9-17: sent IPv4, IPv6   18, 19: with IPsec, TCP and UDP   20: tags go out of band
+/// ```
 #[derive(Clone, Copy)]
 struct Word(u32);
 
 impl Word {
-    const TCP: u32 = 1;
-    const UDP: u32 = 1 << 1;
-    const IP_OPTIONS: u32 = 1 << 2;
-    const TCP_OPTIONS: u32 = 1 << 3;
-    /// Frames without a tag.
-    const PLAIN: u32 = 1 << 4;
-    const TAGGED: u32 = 1 << 5;
-    const TAG_OUT_OF_BAND: u32 = 1 << 6;
-    /// Bits of one IP version.
-    const BITS: u32 = 8;
-    const TCP_WITH_IPSEC: u32 = 1 << 16;
-    const UDP_WITH_IPSEC: u32 = 1 << 17;
-    /// Tags go out of band.
-    const TAKE_TAGS_OUT: u32 = 1 << 18;
+    const TCP_WITH_IPSEC: u32 = 1 << 18;
+    const UDP_WITH_IPSEC: u32 = 1 << 19;
+    const TAKE_TAGS_OUT: u32 = 1 << 20;
 
-    fn of(set: &ChecksumSet, active: Encapsulation) -> u32 {
-        // What does not work under what was activated is not active (OV2-CAP-9).
-        if active.is_empty() || !set.encapsulation.contains(active) {
-            return 0;
+    const fn shift(version: IpVersion) -> u32 {
+        match version {
+            IpVersion::V4 => 0,
+            IpVersion::V6 => PackedChecksumSet::BITS,
         }
-        let base = Encapsulation::NULL | Encapsulation::IEEE_802_3;
-        let flags = [
-            (set.tcp_checksum, Self::TCP),
-            (set.udp_checksum, Self::UDP),
-            (set.ip_options_supported, Self::IP_OPTIONS),
-            (set.tcp_options_supported, Self::TCP_OPTIONS),
-            (set.encapsulation.contains(active & base), Self::PLAIN),
-            (set.encapsulation.contains(Encapsulation::IEEE_802_3_P_AND_Q), Self::TAGGED),
-            (set.encapsulation.contains(APART), Self::TAG_OUT_OF_BAND),
-        ];
-        flags.iter().filter(|(on, _)| *on).fold(0, |bits, (_, bit)| bits | bit)
+    }
+
+    const fn set(self, version: IpVersion) -> PackedChecksumSet {
+        PackedChecksumSet::from_bits((self.0 >> Self::shift(version)) as u16)
+    }
+
+    const fn has(self, bit: u32) -> bool {
+        self.0 & bit != 0
     }
 }
 
@@ -83,7 +73,13 @@ pub(crate) fn encapsulation(medium: Medium, config: &Offload) -> Encapsulation {
 impl TaskCapabilities {
     /// A new configuration; `active`: what is activated, empty if nothing is.
     pub(crate) fn set(&self, config: &Offload, active: Encapsulation) {
-        let mut bits = Word::of(&config.checksum.ipv4_transmit, active) | Word::of(&config.checksum.ipv6_transmit, active) << Word::BITS;
+        let mut bits = 0;
+        for (version, set) in [(IpVersion::V4, &config.checksum.ipv4_transmit), (IpVersion::V6, &config.checksum.ipv6_transmit)] {
+            // What does not work under what was activated is not active (OV2-CAP-9).
+            if !active.is_empty() && set.encapsulation.contains(active) {
+                bits |= u32::from(PackedChecksumSet::of(set).to_bits()) << Word::shift(version);
+            }
+        }
         for (on, bit) in [
             (config.flags.contains(OffloadFlags::IPSEC_V2_AND_TCP_CHECKSUM_COEXISTENCE), Word::TCP_WITH_IPSEC),
             (config.flags.contains(OffloadFlags::IPSEC_V2_AND_UDP_CHECKSUM_COEXISTENCE), Word::UDP_WITH_IPSEC),
@@ -101,35 +97,19 @@ impl TaskCapabilities {
     /// Whether tags are taken out of frames.
     #[inline]
     pub(crate) fn takes_tags_out(&self) -> bool {
-        self.word().0 & Word::TAKE_TAGS_OUT != 0
+        self.word().has(Word::TAKE_TAGS_OUT)
     }
 
     /// Whether the NIC computes the checksum of the segment that a packet carries, which is sent as it is, or protected by the NIC.
-    pub(crate) fn computes(&self, nbl: &NetBufferList, parsed: &ParsedIp, protected: bool) -> bool {
-        let word = self.word().0;
-        let family = match parsed.version() {
-            IpVersion::V4 => word,
-            IpVersion::V6 => word >> Word::BITS,
-        };
-        let l3 = usize::from(nbl.l3_offset);
-        let (mut needs, with_ipsec) = match parsed.protocol() {
-            IpProtocol::TCP => (Word::TCP, Word::TCP_WITH_IPSEC),
-            _ => (Word::UDP, Word::UDP_WITH_IPSEC),
-        };
+    pub(crate) fn computes(&self, medium: Medium, nbl: &NetBufferList, parsed: &ParsedIp, protected: bool) -> bool {
+        let (word, protocol, l3) = (self.word(), parsed.protocol(), usize::from(nbl.l3_offset));
+        let set = word.set(parsed.version());
+        let tcp = protocol == IpProtocol::TCP;
         let header = nbl.buffer.as_slice().get(l3 + parsed.header_len() + 12).map_or(0, |&byte| usize::from(byte >> 4) * 4);
-        if parsed.protocol() == IpProtocol::TCP && header != TCP_HEADER_LEN {
-            needs |= Word::TCP_OPTIONS;
-        }
-        if parsed.has_options_or_extensions() {
-            needs |= Word::IP_OPTIONS;
-        }
-        needs |= match (l3 > ETHERNET_HEADER_LEN, nbl.oob.tag().is_some()) {
-            (false, false) => Word::PLAIN,
-            (true, false) => Word::TAGGED,
-            (false, true) => Word::TAG_OUT_OF_BAND,
-            (true, true) => Word::TAGGED | Word::TAG_OUT_OF_BAND,
-        };
-        family & needs == needs && (!protected || word & with_ipsec != 0)
+        let with_ipsec = if tcp { Word::TCP_WITH_IPSEC } else { Word::UDP_WITH_IPSEC };
+        set.segment(protocol, tcp && header != TCP_HEADER_LEN, parsed.has_options_or_extensions())
+            && set.takes(medium, l3, nbl.oob.tag().is_some())
+            && (!protected || word.has(with_ipsec))
     }
 }
 

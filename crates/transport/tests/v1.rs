@@ -6,16 +6,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use ipsec::{Authentication, Crypto, Encryption};
 use ndis::{
     AdapterAttributes, AdapterKeywords, BindParameters, Binding, DirectOidRequest, Direction, Encapsulation, IpsecOffloadV1, Ipv4Ah, Ipv4Esp, LaneContext,
-    MemoryRegistry, Miniport, MiniportDriver, MiniportQueue, NblBatch, NdisVersion, Offload, OffloadHandle, Oid, OidRequest, Operation, Outcome, Protocol,
-    RequestId, Stack, Status, StatusIndication, Upcalls, V1Filter, V1ParserEntry, V1Request,
+    MemoryRegistry, Miniport, MiniportDriver, MiniportQueue, NblBatch, NdisVersion, Offload, OffloadHandle, Oid, OidRequest, Outcome, Protocol, RequestId,
+    Stack, Status, StatusIndication, Upcalls, V1Filter, V1ParserEntry, V1Request,
 };
 use packet::{FrameBatch, Medium, Spi, Time};
 use sa_table::{Handle, SEED_WORDS, Seed};
 use secret::SecretBytes;
-use transport::{
-    AssociationParameters, ClearPolicy, Limits, Mode, OffloadPolicy, OffloadReason, SaParameters, TrafficFlow, Transport, TransportConfig, UdpEncapsulation,
-    Why,
-};
+use transport::{AssociationParameters, ClearPolicy, Mode, OffloadReason, SaParameters, Transport, TransportConfig, UdpEncapsulation, Why};
 
 const NIC: &str = "nic0";
 
@@ -243,36 +240,15 @@ impl Bench {
 
     fn add(&mut self, direction: Direction, port: Option<u16>) -> Handle {
         self.spi += 1;
+        let association = AssociationParameters {
+            authentication: Authentication::HmacSha1,
+            authentication_key: SecretBytes::from(vec![2; 20]),
+            ..AssociationParameters::esp(Spi(self.spi), Encryption::DesCbc, SecretBytes::from(vec![1; 8]))
+        };
+        let ends = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let parameters = SaParameters {
-            name: format!("sa-{:#x}", self.spi),
-            direction,
-            mode: Mode::Tunnel,
-            source: "192.0.2.1".parse().unwrap(),
-            destination: "192.0.2.2".parse().unwrap(),
-            associations: vec![AssociationParameters {
-                operation: Operation::Esp,
-                spi: Spi(self.spi),
-                encryption: Encryption::DesCbc,
-                encryption_key: SecretBytes::from(vec![1; 8]),
-                icv_length: 0,
-                authentication: Authentication::HmacSha1,
-                authentication_key: SecretBytes::from(vec![2; 20]),
-                extended_sequence_numbers: false,
-                sequence_number_high: 0,
-                sequence_number: 0,
-            }],
-            selectors: vec![],
-            replay_window: 64,
-            iv_mask: 0,
             udp_encapsulation: port.map(|port| UdpEncapsulation { source_port: 4500, destination_port: port }),
-            inside: None,
-            ah_alignment: None,
-            traffic_flow: TrafficFlow::NONE,
-            allow_unauthenticated: false,
-            allow_reserved_spi: false,
-            soft_limits: Limits::NONE,
-            hard_limits: Limits::NONE,
-            offload: OffloadPolicy::Prefer,
+            ..SaParameters::new(format!("sa-{:#x}", self.spi), direction, Mode::Tunnel, ends, vec![association])
         };
         self.transport.add_sa(parameters, Time::ZERO).unwrap()
     }

@@ -9,7 +9,7 @@ use ipsec::{Crypto, Suite};
 use ndis::Direction;
 
 use super::engine::{Nic, SaPlan, Sender, Whole};
-use super::large::{LargeSendWay, LargeTemplate};
+use super::large::LargeTemplate;
 use super::packets::{Picker, Template};
 use super::provider::{ProviderWay, SaSet};
 use super::refusal::check_profile;
@@ -295,7 +295,7 @@ impl WaySet {
         let (checksums, direction) = (options.checksums, Direction::Outbound);
         let plan = SaPlan { checksums, profile, crypto: options.crypto, suite, count: self.cell.sas(operation), direction, bytes };
         let nic = Nic::new(plan)?;
-        let way = LargeSendWay::new(&nic, template, self.cell.picker(operation, 0), 0, batch, sets.sender()?)?;
+        let way = nic.sender(template, self.cell.picker(operation, 0), 0, batch, sets.sender()?)?;
         self.nics.push(nic);
         self.entries.push(Entry { table: Table::LargeSend, operation, provider: options.crypto, text: text.text, limit, shown: true });
         if let Some(ways) = self.workers.first_mut() {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ipsec::{Crypto, Suite};
 use ndis::{
     AddSaEntry, Associations, BindParameters, Binding, Datapath, DirectAnswer, DirectOid, DirectOidRequest, Direction, Encapsulation, Endpoints,
-    EspAssociation, IpsecSetting, Keyed, LaneContext, MiniportDriver, NblBatch, NdisVersion, NetBufferList, OffloadEncapsulation, OffloadHandle,
-    OffloadParameters, Protocol, SaBundle, SaExtension, SetEncapsulation, Stack, Status, StatusIndication,
+    EspAssociation, HeaderTransmit, IpsecSetting, Keyed, LaneContext, MiniportDriver, NblBatch, NdisVersion, NetBufferList, OffloadEncapsulation,
+    OffloadHandle, OffloadParameters, Protocol, SaBundle, SaExtension, SetEncapsulation, Stack, Status, StatusIndication,
 };
 use nic::{NicDriver, NicParameters, SoftwareEngine};
 use packet::{BufferPool, Frame, FrameBatch, IpProtocol, Medium, Time};
@@ -173,15 +173,11 @@ impl Nic {
         Ok(Self { stack, sas: Arc::new(sas) })
     }
 
-    /// A worker's way of framed packets to the wire. Its numbers begin with `sequence`; `opener` proves that they are sealed.
-    pub(super) fn sender(&self, template: Arc<Template>, picker: Picker, sequence: u32, size: usize, opener: Arc<SaSet>) -> Result<NicSend, BenchError> {
-        let (path, sas, pool, wire) = (self.stack.open_datapath(ADAPTER)?, Arc::clone(&self.sas), BufferPool::new(), FrameBatch::new());
-        Ok(NicSend { path, pool, sas, template, picker, sequence, size, wire, ready: Vec::new(), done: NblBatch::new(), proof: Proof::new(opener) })
-    }
-
-    /// What a worker's way to the wire begins with: the way through the stack, and the handles of the SAs.
-    pub(super) fn open(&self) -> Result<(Datapath, Arc<Vec<OffloadHandle>>), BenchError> {
-        Ok((self.stack.open_datapath(ADAPTER)?, Arc::clone(&self.sas)))
+    /// A worker's way of what it sends to the wire. Its numbers begin with `sequence`; `opener` proves that packets are sealed.
+    pub(super) fn sender<L>(&self, load: Arc<L>, picker: Picker, sequence: u32, size: usize, opener: Arc<SaSet>) -> Result<NicSend<L>, BenchError> {
+        let supply = Supply { pool: BufferPool::new(), picker, sequence, wire: FrameBatch::new(), sas: Arc::clone(&self.sas) };
+        let (path, ready, done, proof) = (self.stack.open_datapath(ADAPTER)?, Vec::new(), NblBatch::new(), Proof::new(opener));
+        Ok(NicSend { path, load, supply, size, ready, done, proof })
     }
 
     /// A worker's way of sealed frames from the wire.
@@ -192,17 +188,17 @@ impl Nic {
 }
 
 /// Opens a packet of those that a way has put on the wire, when it is asked to.
-pub(super) struct Proof {
+struct Proof {
     opener: Arc<SaSet>,
-    pub(super) wanted: bool,
+    wanted: bool,
 }
 
 impl Proof {
-    pub(super) const fn new(opener: Arc<SaSet>) -> Self {
+    const fn new(opener: Arc<SaSet>) -> Self {
         Self { opener, wanted: true }
     }
 
-    pub(super) fn see(&mut self, wire: &FrameBatch) -> Result<(), BenchError> {
+    fn see(&mut self, wire: &FrameBatch) -> Result<(), BenchError> {
         if !core::mem::take(&mut self.wanted) {
             return Ok(());
         }
@@ -212,48 +208,73 @@ impl Proof {
 }
 
 /// So many batches, made ready one after the other; those used before are filled again.
-pub(super) fn make_ready<T: Default>(ready: &mut Vec<T>, count: usize, mut fill: impl FnMut(&mut T) -> Result<(), BenchError>) -> Result<(), BenchError> {
+fn make_ready<T: Default>(ready: &mut Vec<T>, count: usize, mut fill: impl FnMut(&mut T) -> Result<(), BenchError>) -> Result<(), BenchError> {
     ready.resize_with(count.max(ready.len()), T::default);
     ready.iter_mut().take(count).try_for_each(&mut fill)
 }
 
-/// Framed packets through the stack and the NIC's send engine to the wire.
-pub(super) struct NicSend {
-    path: Datapath,
-    pool: BufferPool,
+/// What lists are made of.
+pub(super) struct Supply {
+    pub(super) pool: BufferPool,
+    pub(super) picker: Picker,
+    pub(super) sequence: u32,
+    /// What was sent before.
+    pub(super) wire: FrameBatch,
     sas: Arc<Vec<OffloadHandle>>,
-    template: Arc<Template>,
-    picker: Picker,
-    sequence: u32,
+}
+
+impl Supply {
+    /// Puts into a list which SA it is for, and where the headers are.
+    pub(super) fn address(&self, list: &mut NetBufferList, number: u32, header: HeaderTransmit) {
+        list.oob.set_offload_handle(self.sas.get(number as usize).copied());
+        list.oob.set_header_transmit(header);
+    }
+}
+
+/// What is sent, packet by packet or as large packets.
+pub(super) trait Load: Send + Sync {
+    /// Puts lists of `size` packets into a batch.
+    fn fill(&self, supply: &mut Supply, size: usize, batch: &mut NblBatch) -> Result<(), BenchError>;
+}
+
+impl Load for Template {
+    fn fill(&self, supply: &mut Supply, size: usize, batch: &mut NblBatch) -> Result<(), BenchError> {
+        for _ in 0..size {
+            // What was sent before is sent again.
+            let mut frame = supply.wire.pop().unwrap_or_else(|| Frame::new(supply.pool.copy_from(&self.frame)));
+            let pick = supply.picker.pick();
+            self.fill_framed(frame.buffer.as_mut_slice(), pick, supply.sequence)?;
+            supply.sequence = supply.sequence.wrapping_add(1);
+            let mut list = NetBufferList::from_frame(frame, LINK.len() as u16);
+            supply.address(&mut list, pick.number, self.header);
+            batch.push(list);
+        }
+        Ok(())
+    }
+}
+
+/// Lists through the stack and the NIC's send engine to the wire.
+pub(super) struct NicSend<L> {
+    path: Datapath,
+    load: Arc<L>,
+    supply: Supply,
     /// Packets in a batch.
     size: usize,
-    wire: FrameBatch,
     ready: Vec<NblBatch>,
     done: NblBatch,
     proof: Proof,
 }
 
-impl Way for NicSend {
+impl<L: Load> Way for NicSend<L> {
     fn batches(&mut self, count: usize, watch: Watch<'_>) -> Result<(), BenchError> {
-        let Self { path, pool, sas, template, picker, sequence, size, wire, ready, done, proof } = self;
-        // What was sent before is sent again.
-        make_ready(ready, count, |batch| {
-            for _ in 0..*size {
-                let mut frame = wire.pop().unwrap_or_else(|| Frame::new(pool.copy_from(&template.frame)));
-                let pick = picker.pick();
-                template.fill_framed(frame.buffer.as_mut_slice(), pick, *sequence)?;
-                *sequence = sequence.wrapping_add(1);
-                let mut list = NetBufferList::from_frame(frame, LINK.len() as u16);
-                list.oob.set_offload_handle(sas.get(pick.number as usize).copied());
-                list.oob.set_header_transmit(template.header);
-                batch.push(list);
-            }
-            Ok(())
-        })?;
+        let Self { path, load, supply, size, ready, done, proof } = self;
+        make_ready(ready, count, |batch| load.fill(supply, *size, batch))?;
+        let Supply { pool, wire, .. } = supply;
         wire.clear();
         let mut lane = LaneContext { now: Time::ZERO, pool };
         watch(&mut || ready.iter_mut().take(count).for_each(|batch| path.send(&mut lane, batch, done, wire)));
-        BenchError::unless_all(count * *size, done.iter().filter(|list| list.status.is_success()).count().min(wire.len()))?;
+        let sent = if done.iter().all(|list| list.status.is_success()) { wire.iter().map(|frame| frame.packets().count()).sum() } else { 0 };
+        BenchError::unless_all(count * *size, sent)?;
         done.clear();
         proof.see(wire)
     }

@@ -1,15 +1,12 @@
 //! Large packets that the NIC cuts (OV2-SEND-4): what a super-packet of a virtual machine or of a tunnel device becomes.
 
-use std::sync::Arc;
-
 use ipsec::{Crypto, EspSa};
-use ndis::{Datapath, HeaderTransmit, LaneContext, LargeSend, NblBatch, NetBufferList, OffloadHandle};
-use packet::{BufferPool, FrameBatch, IpProtocol, IpVersion, Ipv4Repr, ParsedIp, TCP_HEADER_LEN, TcpFlags, TcpRepr, Time, segment};
+use ndis::{HeaderTransmit, LargeSend, NblBatch, NetBufferList};
+use packet::{IpProtocol, IpVersion, Ipv4Repr, ParsedIp, TCP_HEADER_LEN, TcpFlags, TcpRepr, segment};
 
-use super::engine::{Nic, Proof, make_ready};
-use super::packets::{ENDS, ESP, LINK, Picker, spi};
-use super::provider::SaSet;
-use super::{BenchError, Watch, Way};
+use super::BenchError;
+use super::engine::{Load, Supply};
+use super::packets::{ENDS, ESP, LINK, spi};
 
 /// A large packet that others are copied from: ESP in transport mode, TCP, and as many segments as fit, but at most those of a batch.
 pub(super) struct LargeTemplate {
@@ -56,67 +53,28 @@ impl LargeTemplate {
     }
 }
 
-/// Large packets through the stack and the NIC, which cuts them, to the wire.
-pub(super) struct LargeSendWay {
-    path: Datapath,
-    pool: BufferPool,
-    sas: Arc<Vec<OffloadHandle>>,
-    template: Arc<LargeTemplate>,
-    picker: Picker,
-    sequence: u32,
-    /// Segments in a batch.
-    size: usize,
-    wire: FrameBatch,
-    ready: Vec<NblBatch>,
-    done: NblBatch,
-    proof: Proof,
-}
-
-impl LargeSendWay {
-    /// A worker's. Its numbers begin with `sequence`; `opener` proves that segments are sealed.
-    pub(super) fn new(nic: &Nic, template: Arc<LargeTemplate>, picker: Picker, sequence: u32, size: usize, opener: Arc<SaSet>) -> Result<Self, BenchError> {
-        let (path, sas) = nic.open()?;
-        let (pool, wire, proof) = (BufferPool::new(), FrameBatch::new(), Proof::new(opener));
-        Ok(Self { path, pool, sas, template, picker, sequence, size, wire, ready: Vec::new(), done: NblBatch::new(), proof })
-    }
-}
-
-impl Way for LargeSendWay {
-    fn batches(&mut self, count: usize, watch: Watch<'_>) -> Result<(), BenchError> {
-        let Self { path, pool, sas, template, picker, sequence, size, wire, ready, done, proof } = self;
-        make_ready(ready, count, |batch| {
-            // As few as can be, as long as one another: one segment would be no large send.
-            let lists = size.div_ceil(template.segments);
-            for number in 0..lists {
-                let segments = *size / lists + usize::from(number < *size % lists);
-                let pick = picker.pick();
-                let head = template.frame.len() - template.segments * template.mss;
-                let mut buffer = pool.copy_from(&template.frame[..head + segments * template.mss]);
-                let esp = &mut buffer.as_mut_slice()[ESP..];
-                esp[..4].copy_from_slice(&spi(pick.number).0.to_be_bytes());
-                esp[4..8].copy_from_slice(&sequence.to_be_bytes());
-                *sequence = sequence.wrapping_add(segments as u32);
-                let mut list = NetBufferList::new(buffer, LINK.len() as u16);
-                let header_offset = template.header_offset;
-                list.oob.set_large_send(LargeSend::V2 { mss: template.mss as u32, header_offset, version: IpVersion::V4 });
-                list.oob.set_offload_handle(sas.get(pick.number as usize).copied());
-                list.oob.set_header_transmit(template.header);
-                batch.push(list);
-            }
-            Ok(())
-        })?;
-        let mut lane = LaneContext { now: Time::ZERO, pool };
-        watch(&mut || ready.iter_mut().take(count).for_each(|batch| path.send(&mut lane, batch, done, wire)));
-        let sent = if done.iter().all(|list| list.status.is_success()) { wire.iter().map(|frame| frame.packets().count()).sum() } else { 0 };
-        BenchError::unless_all(count * *size, sent)?;
-        done.clear();
-        proof.see(wire)?;
-        wire.drain(..).for_each(|frame| pool.give(frame.buffer));
+impl Load for LargeTemplate {
+    fn fill(&self, supply: &mut Supply, size: usize, batch: &mut NblBatch) -> Result<(), BenchError> {
+        // What the last packets were cut into goes where the NIC takes its buffers from.
+        supply.wire.drain(..).for_each(|frame| supply.pool.give(frame.buffer));
+        let &Self { ref frame, header, header_offset, mss, segments: most } = self;
+        let head = frame.len() - most * mss;
+        // As few as can be, as long as one another: one segment would be no large send.
+        let lists = size.div_ceil(most);
+        for number in 0..lists {
+            let segments = size / lists + usize::from(number < size % lists);
+            let pick = supply.picker.pick();
+            let mut buffer = supply.pool.copy_from(&frame[..head + segments * mss]);
+            let esp = &mut buffer.as_mut_slice()[ESP..];
+            esp[..4].copy_from_slice(&spi(pick.number).0.to_be_bytes());
+            esp[4..8].copy_from_slice(&supply.sequence.to_be_bytes());
+            supply.sequence = supply.sequence.wrapping_add(segments as u32);
+            let mut list = NetBufferList::new(buffer, LINK.len() as u16);
+            list.oob.set_large_send(LargeSend::V2 { mss: mss as u32, header_offset, version: IpVersion::V4 });
+            supply.address(&mut list, pick.number, header);
+            batch.push(list);
+        }
         Ok(())
-    }
-
-    fn prove_next(&mut self) {
-        self.proof.wanted = true;
     }
 }
 

@@ -4,39 +4,10 @@ use core::fmt;
 
 use super::TracedAssociation;
 use crate::sa::{Direction, OffloadHandle};
-use crate::v1::{MaskedAddress, V1EncapsulationType, V1ParserEntry, V1Request, V1Sa, V1Scope};
+use crate::v1::{MaskedAddress, V1EncapsulationType, V1Request, V1Sa, V1Scope};
 
 /// A request of IPsecOV1, without its keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TracedV1 {
-    /// ADD_SA.
-    AddSa {
-        /// The SA.
-        sa: Box<TracedV1Sa>,
-        /// Answer: its handle.
-        handle: Option<OffloadHandle>,
-    },
-    /// DELETE_SA.
-    DeleteSa(u64),
-    /// ADD_UDPESP_SA.
-    AddUdpEspSa {
-        /// The SA.
-        sa: Box<TracedV1Sa>,
-        /// The parser entry that it needs.
-        entry: V1ParserEntry,
-        /// The parser entry's handle, asked and answered.
-        entry_handle: Option<OffloadHandle>,
-        /// Answer: the SA's handle.
-        handle: Option<OffloadHandle>,
-    },
-    /// DELETE_UDPESP_SA.
-    DeleteUdpEspSa {
-        /// Bits of the SA's handle.
-        handle: u64,
-        /// The parser entry that goes too.
-        entry_handle: Option<OffloadHandle>,
-    },
-}
+pub type TracedV1 = V1Request<TracedV1Sa>;
 
 impl TracedV1 {
     pub(super) fn of(request: &V1Request) -> Self {

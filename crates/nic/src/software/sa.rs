@@ -1,12 +1,13 @@
 //! What the software engine keeps of an SA bundle.
 
 use core::net::IpAddr;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use arrayvec::ArrayVec;
-use ipsec::{EspSa, Provider};
+use ipsec::{EspSa, Provider, SealJob};
 use ndis::{Direction, Operation, SaBundle, Status, UdpEspType, V1Scope};
-use packet::Spi;
+use packet::{EspPacket, Spi};
 use sa_table::{Key, MAX_KEYS};
 
 use super::numbers::{Numbers, Row};
@@ -190,6 +191,15 @@ impl<P: Provider> Sa<P> {
     #[inline]
     pub(super) const fn esp_extended(&self) -> bool {
         self.esp_extended
+    }
+
+    /// The job that seals the ESP packet in `range` of a frame, under the number of which its header has the low half. `None`: there is no ESP, or it does
+    /// not fit.
+    #[inline]
+    pub(super) fn seal_job<'j>(&'j self, frame: &'j mut [u8], range: Range<usize>) -> Option<SealJob<'j, P::Key>> {
+        let esp = frame.get_mut(range)?;
+        let low = EspPacket::new(&*esp).ok()?.sequence();
+        self.transforms.esp()?.seal_job(esp, self.outbound_sequence(Operation::Esp, low)).ok()
     }
 
     /// Extended numbers of ESP for lists that are sent one after the other.

@@ -6,8 +6,8 @@ use core::ops::Range;
 
 use arrayvec::ArrayVec;
 use ipsec::{BATCH, CombinedBatch, Provider, SealBatch};
-use ndis::{LargeSendLimits, NblBatch, NetBufferList, Operation, OutOfBand, Status};
-use packet::{BufferPool, EspPacket, Frame, FrameBatch, Medium};
+use ndis::{LargeSendLimits, NblBatch, NetBufferList, OutOfBand, Status};
+use packet::{BufferPool, Frame, FrameBatch, Medium};
 use sa_table::{Guard, Handle};
 
 use super::counters::{Counters, SendFailure};
@@ -245,11 +245,7 @@ impl<'a, P: Provider> Sender<'a, P> {
         for buffer in list.buffers_mut() {
             // All buffers were checked; those after the first are looked at again for where their ESP is.
             let range = esp.take().map_or_else(|| check_esp_frame(self, sa, header, l3_offset, buffer.as_slice()), Ok);
-            let job = range.ok().and_then(|range| buffer.as_mut_slice().get_mut(range)).and_then(|esp| {
-                let low = EspPacket::new(&*esp).ok()?.sequence();
-                sa.transforms.esp()?.seal_job(esp, sa.outbound_sequence(Operation::Esp, low)).ok()
-            });
-            match job {
+            match range.ok().and_then(|range| sa.seal_job(buffer.as_mut_slice(), range)) {
                 Some(job) => {
                     jobs.push(job);
                     owners.push(base + index);

@@ -1,7 +1,7 @@
 //! What of checksums and tags is configured, as the data path sees it: one word, loaded once a batch.
 
-use ndis::{ChecksumSet, Encapsulation, OffloadFlags};
-use packet::{ETHERNET_HEADER_LEN, IpProtocol, IpVersion, Medium};
+use ndis::{OffloadFlags, PackedChecksumSet};
+use packet::{IpProtocol, IpVersion};
 
 use crate::engine::EngineConfig;
 
@@ -12,10 +12,6 @@ use crate::engine::EngineConfig;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Services(pub(super) u64);
-
-/// One way, of one IP version: checksums, packets, encapsulations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Set(u64);
 
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +30,8 @@ impl Services {
     pub(super) fn of(config: &EngineConfig) -> Self {
         let mut bits = 0;
         for version in [IpVersion::V4, IpVersion::V6] {
-            bits |= Set::of(&config.checksum_sends(version)).0 << Self::shift(version, Way::Send);
-            bits |= Set::of(&config.checksum_receives(version)).0 << Self::shift(version, Way::Receive);
+            bits |= u64::from(PackedChecksumSet::of(&config.checksum_sends(version)).to_bits()) << Self::shift(version, Way::Send);
+            bits |= u64::from(PackedChecksumSet::of(&config.checksum_receives(version)).to_bits()) << Self::shift(version, Way::Receive);
         }
         let flags = config.current.flags;
         for (on, bit) in [
@@ -54,7 +50,7 @@ impl Services {
             IpVersion::V4 => 0,
             IpVersion::V6 => 1,
         };
-        Set::BITS
+        PackedChecksumSet::BITS
             * match way {
                 Way::Send => version,
                 Way::Receive => version + 2,
@@ -62,14 +58,14 @@ impl Services {
     }
 
     /// What is done of packets of a version, one way.
-    pub(super) const fn set(self, version: IpVersion, way: Way) -> Set {
-        Set(self.0 >> Self::shift(version, way) & ((1 << Set::BITS) - 1))
+    pub(super) const fn set(self, version: IpVersion, way: Way) -> PackedChecksumSet {
+        PackedChecksumSet::from_bits((self.0 >> Self::shift(version, way)) as u16)
     }
 
     /// Whether any checksum of received packets is looked at.
     #[inline]
     pub(super) const fn verifies(self) -> bool {
-        self.0 >> (2 * Set::BITS) & ((1 << (2 * Set::BITS)) - 1) != 0
+        self.0 >> (2 * PackedChecksumSet::BITS) & ((1 << (2 * PackedChecksumSet::BITS)) - 1) != 0
     }
 
     /// Whether a packet can have both, IPsec and the checksum of `protocol` (OV2-CAP-4).
@@ -94,77 +90,10 @@ impl Services {
     }
 }
 
-impl Set {
-    const BITS: u32 = 9;
-    const TCP: u64 = 1;
-    const UDP: u64 = 1 << 1;
-    const IP: u64 = 1 << 2;
-    const IP_OPTIONS: u64 = 1 << 3;
-    const TCP_OPTIONS: u64 = 1 << 4;
-    const NULL: u64 = 1 << 5;
-    const PLAIN: u64 = 1 << 6;
-    const TAGGED: u64 = 1 << 7;
-    const TAG_OUT_OF_BAND: u64 = 1 << 8;
-
-    fn of(set: &ChecksumSet) -> Self {
-        if !set.is_supported() {
-            return Self(0);
-        }
-        let form = |encapsulation, bit| (set.encapsulation.contains(encapsulation), bit);
-        let flags = [
-            (set.tcp_checksum, Self::TCP),
-            (set.udp_checksum, Self::UDP),
-            (set.ip_checksum, Self::IP),
-            (set.ip_options_supported, Self::IP_OPTIONS),
-            (set.tcp_options_supported, Self::TCP_OPTIONS),
-            form(Encapsulation::NULL, Self::NULL),
-            form(Encapsulation::IEEE_802_3, Self::PLAIN),
-            form(Encapsulation::IEEE_802_3_P_AND_Q, Self::TAGGED),
-            form(Encapsulation::IEEE_802_3_P_AND_Q_IN_OOB, Self::TAG_OUT_OF_BAND),
-        ];
-        Self(flags.iter().filter(|(on, _)| *on).fold(0, |bits, (_, bit)| bits | bit))
-    }
-
-    const fn has(self, bits: u64) -> bool {
-        self.0 & bits == bits
-    }
-
-    /// Whether IPv4 header checksums are done, of headers with options or without.
-    pub(super) const fn ip_header(self, options: bool) -> bool {
-        self.has(Self::IP | if options { Self::IP_OPTIONS } else { 0 })
-    }
-
-    /// Whether checksums of segments of `protocol` are done, with TCP options or without, in packets with options or extension headers or without.
-    pub(super) const fn segment(self, protocol: IpProtocol, tcp_options: bool, ip_options: bool) -> bool {
-        let bit = match protocol {
-            IpProtocol::TCP => Self::TCP | if tcp_options { Self::TCP_OPTIONS } else { 0 },
-            IpProtocol::UDP => Self::UDP,
-            _ => return false,
-        };
-        self.has(bit | if ip_options { Self::IP_OPTIONS } else { 0 })
-    }
-
-    /// Whether anything is done of frames of this form: `l3` is where the IP header begins, `tag`: a tag is out of band.
-    pub(super) const fn takes(self, medium: Medium, l3: usize, tag: bool) -> bool {
-        let form = match medium {
-            Medium::Ip => Self::NULL,
-            Medium::Ethernet => {
-                let data = if l3 > ETHERNET_HEADER_LEN { Self::TAGGED } else { Self::PLAIN };
-                // With a second tag in the data both forms are needed.
-                match (tag, l3 > ETHERNET_HEADER_LEN) {
-                    (false, _) => data,
-                    (true, false) => Self::TAG_OUT_OF_BAND,
-                    (true, true) => Self::TAG_OUT_OF_BAND | Self::TAGGED,
-                }
-            }
-        };
-        self.has(form)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use ndis::{ChecksumOffload, Offload};
+    use ndis::{ChecksumOffload, ChecksumSet, Encapsulation, Offload};
+    use packet::Medium;
 
     use super::*;
     use crate::engine::Activation;
@@ -184,7 +113,7 @@ mod tests {
 
     /// Every member of every set is a bit of its own, and means what it says.
     /// A member, and what is seen of it.
-    type Member = (ChecksumSet, fn(Set) -> bool);
+    type Member = (ChecksumSet, fn(PackedChecksumSet) -> bool);
     /// A set, and where it stands.
     type Place = (IpVersion, Way, fn(ChecksumSet) -> ChecksumOffload);
 
@@ -220,22 +149,5 @@ mod tests {
                 assert_eq!(Services::of(&config(Activation::Off, current)), Services(0));
             }
         }
-    }
-
-    #[test]
-    fn options_and_forms_are_asked_for_apart() {
-        let set = |set: ChecksumSet| Set::of(&ChecksumSet { tcp_checksum: true, udp_checksum: true, ip_checksum: true, ..set });
-        let ethernet = ChecksumSet { encapsulation: Encapsulation::IEEE_802_3, ..ChecksumSet::default() };
-        let without = set(ethernet);
-        assert!(!without.segment(IpProtocol::TCP, true, false) && !without.segment(IpProtocol::UDP, false, true) && !without.ip_header(true));
-        let options = set(ChecksumSet { ip_options_supported: true, tcp_options_supported: true, ..ethernet });
-        assert!(options.segment(IpProtocol::TCP, true, true) && options.segment(IpProtocol::UDP, false, true) && options.ip_header(true));
-        assert!(!options.segment(IpProtocol::ICMP, false, false));
-        let forms = |encapsulation| set(ChecksumSet { encapsulation, ..ChecksumSet::default() });
-        let tagged = forms(Encapsulation::IEEE_802_3_P_AND_Q);
-        assert!(tagged.takes(Medium::Ethernet, 18, false) && !tagged.takes(Medium::Ethernet, 14, true) && !tagged.takes(Medium::Ethernet, 18, true));
-        let apart = forms(Encapsulation::IEEE_802_3_P_AND_Q_IN_OOB);
-        assert!(apart.takes(Medium::Ethernet, 14, true) && !apart.takes(Medium::Ethernet, 18, true) && !apart.takes(Medium::Ethernet, 14, false));
-        assert!(forms(Encapsulation::all()).takes(Medium::Ethernet, 18, true) && forms(Encapsulation::NULL).takes(Medium::Ip, 0, false));
     }
 }

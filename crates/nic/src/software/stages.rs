@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use ipsec::{AhPart, AhSa, AuthBatch, BATCH, Icv, Provider, SealBatch};
 use ndis::{NetBufferList, Operation};
-use packet::{AhPacket, Buffer, EspPacket};
+use packet::{AhPacket, Buffer};
 
 use super::layer::Layer;
 use super::send::{Memory, Sender, Staged};
@@ -54,11 +54,7 @@ impl<'a, P: Provider> Sender<'a, P> {
             let Some(list) = lists.nth(index - passed) else { break };
             passed = index + 1;
             let Some((sa, range)) = layers.get(turn.1).and_then(|layer| Some((layer.sa, layer.esp.clone()?))) else { continue };
-            let job = buffer(list, turn.0).and_then(|buffer| buffer.as_mut_slice().get_mut(range)).and_then(|esp| {
-                let low = EspPacket::new(&*esp).ok()?.sequence();
-                sa.transforms.esp()?.seal_job(esp, sa.outbound_sequence(Operation::Esp, low)).ok()
-            });
-            match job {
+            match buffer(list, turn.0).and_then(|buffer| sa.seal_job(buffer.as_mut_slice(), range)) {
                 Some(job) => {
                     jobs.push(job);
                     owners.push(base + index);
