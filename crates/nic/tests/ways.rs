@@ -208,9 +208,9 @@ fn pair(link: Link, direction: Direction) -> [(Nic, Vec<OffloadHandle>); 2] {
     [Nic::with(parameters(), software), Nic::with(parameters(), || software().without_plain_way())].map(|mut nic| {
         assert_eq!(nic.set(Oid::SetParameters(all_sums(TxRx::Both))), Status::SUCCESS);
         if link == Link::Bare {
-            nic.activate_null()
+            nic.activate_null();
         } else {
-            nic.activate()
+            nic.activate();
         }
         let handles = kinds().iter().map(|kind| nic.try_add(kind.bundle(direction)).unwrap()).collect();
         (nic, handles)

@@ -243,7 +243,7 @@ impl Load for Template {
             // What was sent before is sent again.
             let mut frame = supply.wire.pop().unwrap_or_else(|| Frame::new(supply.pool.copy_from(&self.frame)));
             let pick = supply.picker.pick();
-            self.fill_framed(frame.buffer.as_mut_slice(), pick, supply.sequence)?;
+            self.fill_framed(frame.buffer.as_mut_slice(), pick, supply.sequence);
             supply.sequence = supply.sequence.wrapping_add(1);
             let mut list = NetBufferList::from_frame(frame, LINK.len() as u16);
             supply.address(&mut list, pick.number, self.header);
@@ -308,7 +308,7 @@ impl Sender {
             let pick = picker.pick();
             let sequence = sequences.get_mut(pick.place).ok_or(BenchError::Impossible("no SA of this number"))?;
             *sequence = sequence.checked_add(1).ok_or(BenchError::Impossible("a sequence number beyond 32 bits: fewer rounds will do"))?;
-            template.fill_framed(frame.buffer.as_mut_slice(), pick, *sequence)?;
+            template.fill_framed(frame.buffer.as_mut_slice(), pick, *sequence);
             packets.push((pick.number, *sequence));
         }
         sas.seal(packets.iter().zip(frames).map(|(&(number, sequence), frame)| (number, sequence, frame.buffer.as_mut_slice())))
@@ -431,7 +431,7 @@ impl Way for Outbound {
         make_ready(ready, count, |frames| {
             for _ in 0..*size {
                 let mut buffer = lane.pool().take(template.frame.len());
-                template.fill_plain(buffer.as_mut_slice(), picker.pick())?;
+                template.fill_plain(buffer.as_mut_slice(), picker.pick());
                 frames.push(Frame::new(buffer));
             }
             Ok(())

@@ -115,27 +115,26 @@ impl Template {
     }
 
     /// Makes `frame` the packet `sequence` of an SA: a frame that is to be sealed.
-    pub(super) fn fill_framed(&self, frame: &mut [u8], pick: Pick, sequence: u32) -> Result<(), BenchError> {
+    pub(super) fn fill_framed(&self, frame: &mut [u8], pick: Pick, sequence: u32) {
         frame.copy_from_slice(&self.frame);
         frame[ESP..][..4].copy_from_slice(&spi(pick.number).0.to_be_bytes());
         frame[ESP + 4..][..4].copy_from_slice(&sequence.to_be_bytes());
-        self.address(frame, pick)
+        self.address(frame, pick);
     }
 
     /// Makes `frame` a plain packet that an SA will protect.
-    pub(super) fn fill_plain(&self, frame: &mut [u8], pick: Pick) -> Result<(), BenchError> {
+    pub(super) fn fill_plain(&self, frame: &mut [u8], pick: Pick) {
         frame.copy_from_slice(&self.frame);
-        self.address(frame, pick)
+        self.address(frame, pick);
     }
 
-    fn address(&self, frame: &mut [u8], pick: Pick) -> Result<(), BenchError> {
-        let Some(first) = self.heads.get(pick.flow as usize) else { return Ok(()) };
+    fn address(&self, frame: &mut [u8], pick: Pick) {
+        let Some(first) = self.heads.get(pick.flow as usize) else { return };
         let head = &mut frame[self.inner.clone()][..self.head];
         head.copy_from_slice(&first[..self.head]);
         if pick.number != 0 {
             redirect(head, destination(pick.number));
         }
-        Ok(())
     }
 }
 

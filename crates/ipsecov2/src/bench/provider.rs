@@ -88,7 +88,7 @@ impl Way for ProviderWay {
         for (buffer, sequence) in buffers.iter_mut().zip(0..) {
             let pick = picker.pick();
             numbers.push(pick.number);
-            template.fill_framed(buffer.as_mut_slice(), pick, first.wrapping_add(sequence))?;
+            template.fill_framed(buffer.as_mut_slice(), pick, first.wrapping_add(sequence));
         }
         let packets = buffers.iter_mut().zip(numbers.iter()).zip(0..);
         let packets = packets.map(|((buffer, &number), sequence)| (number, first.wrapping_add(sequence), buffer.as_mut_slice()));

@@ -149,7 +149,9 @@ impl<'a, P: Provider> Receiver<'a, P> {
         self.rounds(lists, memory, &mut after);
         if self.sums.is_some() {
             let others = lists.iter_mut().take(count).enumerate().filter(|(number, _)| verified >> number & 1 == 0);
-            others.for_each(|(_, list)| self.verify_sums(list));
+            for (_, list) in others {
+                self.verify_sums(list);
+            }
         }
         count
     }

@@ -3,11 +3,11 @@
 //!
 //! What is not so goes the general way, [`Receiver::verify_sums`](super::receive::Receiver::verify_sums); of what is, both report the same.
 
-use ndis::ChecksumReport;
+use ndis::{ChecksumReport, PackedChecksumSet};
 use packet::{IPV4_HEADER_LEN, IPV6_HEADER_LEN, InternetSum, IpProtocol, IpVersion, Medium, TCP_HEADER_LEN, UDP_HEADER_LEN, checksum};
 
 use super::plain::Plain;
-use super::services::{Services, Set, Way};
+use super::services::{Services, Way};
 
 /// More fragments, and the fragment's offset.
 const FRAGMENT: u16 = 0x3fff;
@@ -16,8 +16,8 @@ const FRAGMENT: u16 = 0x3fff;
 #[derive(Clone, Copy)]
 pub(super) struct PlainSums {
     services: Services,
-    v4: Option<Set>,
-    v6: Option<Set>,
+    v4: Option<PackedChecksumSet>,
+    v6: Option<PackedChecksumSet>,
 }
 
 impl PlainSums {

@@ -165,7 +165,9 @@ impl<'a, P: Provider> Receiver<'a, P> {
         }
         self.rounds(lists, memory, &mut after);
         if self.sums.is_some() {
-            lists.iter_mut().for_each(|list| self.verify_sums(list));
+            for list in lists.iter_mut() {
+                self.verify_sums(list);
+            }
         }
     }
 
