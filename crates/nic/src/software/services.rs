@@ -111,12 +111,12 @@ mod tests {
         }
     }
 
-    /// Every member of every set is a bit of its own, and means what it says.
     /// A member, and what is seen of it.
     type Member = (ChecksumSet, fn(PackedChecksumSet) -> bool);
     /// A set, and where it stands.
     type Place = (IpVersion, Way, fn(ChecksumSet) -> ChecksumOffload);
 
+    /// Every member of every set is a bit of its own, and means what it says.
     #[test]
     fn each_member_is_seen_where_it_stands_and_nowhere_else() {
         const ON: Activation = Activation::On { encapsulation: Encapsulation::IEEE_802_3, header_size: 14 };
