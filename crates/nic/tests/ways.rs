@@ -8,11 +8,13 @@ mod kinds;
 use std::sync::LazyLock;
 
 use common::{Link, Nic, all_sums, software};
+use ipsec::Crypto;
 use kinds::{Built, CBC, GMAC, Half, Kind, NULL, SHA1, SHA256};
 use ndis::{
-    AesKeySize, DirectOid, Direction, EncryptionAlgorithm, IpsecSetting, NetBufferList, OffloadHandle, Oid, Operation, Status, TxRx, UdpEspType, UpdateSa,
+    AesKeySize, ChecksumSet, DirectOid, Direction, Encapsulation, EncryptionAlgorithm, IpsecSetting, NetBufferList, OffloadFlags, OffloadHandle, Oid,
+    Operation, SetEncapsulation, Status, TxRx, UdpEspType, UpdateSa,
 };
-use nic::NicParameters;
+use nic::{NicParameters, SoftwareEngine, software_capabilities};
 use packet::{Buffer, IpProtocol, ParsedIp, Spi, checksum};
 use proptest::prelude::*;
 
@@ -340,6 +342,57 @@ proptest! {
             }
             prop_assert_eq!(plain, general);
         }
+    }
+}
+
+/// A set of checksums that are verified on receive.
+fn receive_set() -> impl Strategy<Value = ChecksumSet> {
+    (any::<[bool; 5]>(), 0_u32..16).prop_map(|([ip_options_supported, tcp_options_supported, tcp_checksum, udp_checksum, ip_checksum], bits)| ChecksumSet {
+        encapsulation: Encapsulation::from_bits_truncate(bits),
+        ip_options_supported,
+        tcp_options_supported,
+        tcp_checksum,
+        udp_checksum,
+        ip_checksum,
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// OV2-CAP-4, OV2-SEND-9: whatever of checksums a card has, with tags in the frames and out of them.
+    #[test]
+    fn what_is_verified_is_the_same_on_both_ways(sets in (receive_set(), receive_set()), flags in 0_u32..8, apart: bool, tag in prop::option::of(1_u16..4095)) {
+        let mut hardware = software_capabilities(64);
+        (hardware.checksum.ipv4_receive, hardware.checksum.ipv6_receive) = sets;
+        hardware.flags = OffloadFlags::from_bits_truncate(flags);
+        let hardware = hardware.normalized();
+        let kinds = &kinds()[..6];
+        let frames: Vec<_> = kinds
+            .iter()
+            .enumerate()
+            .flat_map(|(number, kind)| inner_sums().into_iter().skip(number % 2).step_by(2).map(move |(packet, next_header)| (*kind, packet, next_header)))
+            .map(|(kind, packet, next_header)| framed(Link::Ethernet, &kind, &kind.build(&packet, next_header, 7).sealed()))
+            .map(|frame| match tag {
+                Some(tci) => [&frame[..12], &[0x81, 0], &tci.to_be_bytes(), &frame[12..]].concat(),
+                None => frame,
+            })
+            .collect();
+        let engine = move || SoftwareEngine::with_hardware(Crypto::default(), &hardware).unwrap();
+        let parameters = || NicParameters::new("test");
+        let [plain, general] = [Nic::with(parameters(), engine), Nic::with(parameters(), move || engine().without_plain_way())].map(|mut nic| {
+            // What the card has not is refused as a whole, on both.
+            let status = nic.set(Oid::SetParameters(all_sums(TxRx::Both)));
+            let forms = if apart { Encapsulation::IEEE_802_3.union(Encapsulation::IEEE_802_3_P_AND_Q_IN_OOB) } else { Encapsulation::IEEE_802_3 };
+            let on = SetEncapsulation::On { encapsulation: forms, header_size: 14 };
+            let active = nic.set_encapsulation(on, on);
+            for kind in kinds {
+                nic.try_add(kind.bundle(Direction::Inbound)).unwrap();
+            }
+            let up: Vec<_> = nic.receive(&frames).iter().map(|list| (list.oob, list.l3_offset, list.buffer.as_slice().to_vec())).collect();
+            (status, active, up)
+        });
+        prop_assert_eq!(plain, general);
     }
 }
 

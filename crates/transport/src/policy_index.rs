@@ -1,7 +1,7 @@
 //! From a packet's addresses to the policies that can be about it, in their order: so that a look-up goes through a few of thousands.
 //!
 //! The addresses of each IP version, of one end, are cut where the policies' ranges begin and end; all addresses between two cuts have the same policies. Which end
-//! is that of which the longest such list is shorter. Where the lists would take far more room than the policies do, there is no index.
+//! is that of which the longest such list is shorter. Where the lists would take far more room than the selectors do, there is no index.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +13,8 @@ use crate::spd::Policy;
 
 /// Fewer policies are gone through one by one.
 pub(crate) const LEAST: usize = 8;
-/// Places of all lists, of one version, for each policy.
-const MOST_PER_POLICY: usize = 64;
+/// Places of all lists, of one version, for each selector.
+const MOST_PER_SELECTOR: usize = 64;
 
 /// The policies of one direction by address.
 #[derive(Clone, Debug)]
@@ -46,12 +46,12 @@ impl PolicyIndex {
     /// That of these policies; `None`: there are few, or their ranges overlap too much.
     pub(crate) fn new(policies: &[Policy], direction: Direction) -> Option<Self> {
         let of_direction = || (0_u32..).zip(policies).filter(|(_, policy)| policy.direction == direction);
-        let count = of_direction().count();
-        if count < LEAST {
+        if of_direction().count() < LEAST {
             return None;
         }
+        let most = of_direction().map(|(_, policy)| policy.selectors.len().max(1)).sum::<usize>() * MOST_PER_SELECTOR;
         let cuts = |version| {
-            let sides = [Side::Destination, Side::Source].map(|side| Cuts::new(of_direction(), version, side, count * MOST_PER_POLICY));
+            let sides = [Side::Destination, Side::Source].map(|side| Cuts::new(of_direction(), version, side, most));
             sides.into_iter().flatten().min_by_key(Cuts::longest)
         };
         Some(Self { v4: cuts(IpVersion::V4)?, v6: cuts(IpVersion::V6)? })
@@ -189,13 +189,30 @@ mod tests {
         fn the_first_policy_is_the_same_with_an_index_and_without(
             policies in proptest::collection::vec(policy(), 0..40),
             flows in proptest::collection::vec((any::<bool>(), any::<u8>(), any::<u8>(), any::<bool>(), any::<bool>()), 1..40),
+            cut: bool,
         ) {
             let mut spd = Spd::new();
             for (number, (outbound, selectors)) in (1..).zip(&policies) {
                 let action = Action::Protect(sa_table::Handle::from_bits(number));
                 spd.push(Policy { direction: direction(*outbound), selectors: selectors.clone(), action });
             }
-            for (v4, source, destination, tcp, https) in flows {
+            // Policies come, go and change places, behind an index and in a clone that goes on with the old ones.
+            spd.prepare();
+            let old = spd.clone();
+            let (mut changed, count) = (spd.clone(), spd.policies().len());
+            if count > 1 {
+                let policies = changed.policies_mut();
+                policies.swap(0, count - 1);
+                if cut {
+                    policies.remove(count / 2);
+                }
+            }
+            for (spd, (v4, source, destination, tcp, https), prepared) in
+                flows.iter().flat_map(|flow| [(&spd, *flow, true), (&old, *flow, false), (&changed, *flow, false), (&changed, *flow, true)])
+            {
+                if prepared {
+                    spd.prepare();
+                }
                 let protocol = if tcp { IpProtocol::TCP } else { IpProtocol::UDP };
                 let flow = Flow { source: address(v4, source), destination: address(v4, destination), protocol, ports: Some((1, if https { 443 } else { 80 })) };
                 for outbound in [true, false] {
@@ -228,6 +245,16 @@ mod tests {
             assert_eq!(index.places(&flow), [0, 4712, 5001]);
             assert_eq!(PolicyIndex::new(&policies, Direction::Inbound).map(|_| ()), None, "there are none");
         }
+    }
+
+    #[test]
+    fn policies_of_many_selectors_have_an_index() {
+        let single = |number: u32| Selector { destination: Some(AddressRange::single(IpAddress::v4(number.to_be_bytes()))), ..Selector::ANY };
+        let policy = |number: u32| Policy { selectors: (0..1000).map(|at| single(number + 8 * at)).collect(), ..one(None, None) };
+        let policies: Vec<_> = (0..LEAST as u32).map(policy).collect();
+        let index = PolicyIndex::new(&policies, Direction::Outbound).expect("there is room");
+        let flow = Flow { source: IpAddress::v4([1; 4]), destination: IpAddress::v4(4711_u32.to_be_bytes()), protocol: IpProtocol::TCP, ports: None };
+        assert_eq!(index.places(&flow), [4711 % 8]);
     }
 
     #[test]

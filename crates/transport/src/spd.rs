@@ -45,7 +45,7 @@ impl Policy {
 #[derive(Clone, Debug)]
 pub struct Spd {
     policies: Vec<Policy>,
-    /// Outbound and inbound ones by address, made when they are first asked; `None` in it: they are gone through one by one.
+    /// Outbound and inbound ones by address, once [`Spd::prepare`] has made it; `None` in it: they are gone through one by one.
     index: OnceLock<Arc<[Option<PolicyIndex>; 2]>>,
     /// What happens to packets that no policy is about; RFC 4301 section 5: they are discarded.
     pub default_outbound: Action,
@@ -87,6 +87,15 @@ impl Spd {
         &mut self.policies
     }
 
+    /// Makes look-ups go by the policies' addresses from now on, until the policies change, for all who share this database. It takes far longer than a look-up, so it
+    /// is for those who have the time, and not for lanes. Answers stay the same.
+    pub fn prepare(&self) {
+        if self.policies.len() >= policy_index::LEAST {
+            let directions = [Direction::Outbound, Direction::Inbound];
+            self.index.get_or_init(|| Arc::new(directions.map(|direction| PolicyIndex::new(&self.policies, direction))));
+        }
+    }
+
     /// What the first policy about an outbound packet says.
     #[inline]
     pub fn outbound(&self, flow: &Flow) -> Action {
@@ -115,20 +124,14 @@ impl Spd {
 
     #[inline]
     fn first(&self, direction: Direction, flow: impl Fn() -> Flow) -> Option<Action> {
-        if self.policies.len() >= policy_index::LEAST
-            && let Some(index) = self.index(direction)
+        if let Some([outbound, inbound]) = self.index.get().map(|index| &**index)
+            && let Some(index) = if direction == Direction::Outbound { outbound } else { inbound }
         {
             let flow = flow();
             let mut about = index.places(&flow).iter().filter_map(|&place| self.policies.get(place as usize));
             return about.find(|policy| policy.matches(direction, || flow)).map(|policy| policy.action);
         }
         self.policies.iter().find(|policy| policy.matches(direction, &flow)).map(|policy| policy.action)
-    }
-
-    fn index(&self, direction: Direction) -> Option<&PolicyIndex> {
-        let directions = [Direction::Outbound, Direction::Inbound];
-        let [outbound, inbound] = &**self.index.get_or_init(|| Arc::new(directions.map(|direction| PolicyIndex::new(&self.policies, direction))));
-        if direction == Direction::Outbound { outbound.as_ref() } else { inbound.as_ref() }
     }
 }
 

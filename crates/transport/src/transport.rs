@@ -536,7 +536,8 @@ impl<P: Provider> Transport<P> {
         lock(&self.shared.audit).drain(..).collect()
     }
 
-    /// What is due: requests to the NIC that the lanes' packets gave rise to, events, removed SAs that no lane uses any more.
+    /// What is due: requests to the NIC that the lanes' packets gave rise to, events, removed SAs that no lane uses any more, the index of policies that have
+    /// changed.
     pub fn service(&self, now: Time) {
         let shared = &*self.shared;
         let news = core::mem::take(&mut *lock(&shared.news));
@@ -560,6 +561,8 @@ impl<P: Provider> Transport<P> {
             }
         }
         shared.sad.reclaim(|_| {});
+        let spd = Arc::clone(&lock(&shared.policies).spd);
+        spd.prepare();
     }
 
     /// What is due every second or so: lifetimes of SAs that carry nothing, and places of the NIC for those that carry most.

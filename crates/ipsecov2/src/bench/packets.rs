@@ -51,9 +51,8 @@ fn inner_headers(number: u32, flow: u32, length: usize, payload: InternetSum) ->
     if is_udp {
         let (from, to, bytes_behind) = (1024 + u16::from(flow), 5001, (length - IP) as u16);
         let pseudo_header = checksum::pseudo_header(IpAddress::v4(source), IpAddress::v4(destination), IpProtocol::UDP, u32::from(bytes_behind));
-        // (It does not come out as 0 in any of these.)
         let sum = pseudo_header.word(from).word(to).word(bytes_behind).word(payload.fold()).checksum();
-        let udp = [from, to, bytes_behind, sum];
+        let udp = [from, to, bytes_behind, not_zero(sum)];
         for (place, word) in bytes[IP..].as_chunks_mut::<2>().0.iter_mut().zip(udp) {
             *place = word.to_be_bytes();
         }
@@ -138,13 +137,19 @@ impl Template {
     }
 }
 
-/// Sends a packet with these inner headers to another address. (What a checksum of UDP comes out as is never 0 in any of these packets.)
+/// The checksum as UDP has it: 0 would say that there is none (RFC 768).
+const fn not_zero(sum: u16) -> u16 {
+    if sum == 0 { 0xffff } else { sum }
+}
+
+/// Sends a packet with these inner headers to another address.
 fn redirect(head: &mut [u8], to: [u8; 4]) {
     let from: [u8; 4] = *head[16..].first_chunk().expect("an IPv4 header");
     head[16..20].copy_from_slice(&to);
     for field in [10, HEAD - 2] {
         if let Some(sum) = head.get_mut(field..field + 2).and_then(|field| field.first_chunk_mut::<2>()) {
-            *sum = checksum::update_bytes(u16::from_be_bytes(*sum), &from, &to).to_be_bytes();
+            let value = checksum::update_bytes(u16::from_be_bytes(*sum), &from, &to);
+            *sum = if field == 10 { value } else { not_zero(value) }.to_be_bytes();
         }
     }
 }
