@@ -6,7 +6,7 @@ mod kinds;
 
 use core::net::IpAddr;
 
-use common::{Link, Nic, all_sums};
+use common::{Link, Nic, all_sums, checksum_set};
 use ipsec::Crypto;
 use kinds::{CBC, GMAC, Kind, NULL, SHA1, SHA256};
 use ndis::{
@@ -484,17 +484,7 @@ fn tagged_frames_are_summed_only_where_that_is_offered() {
 }
 
 fn capabilities() -> impl Strategy<Value = Offload> {
-    let set = (any::<[bool; 5]>(), 0_u32..16).prop_map(|([ip_options_supported, tcp_options_supported, tcp_checksum, udp_checksum, ip_checksum], bits)| {
-        ChecksumSet {
-            encapsulation: Encapsulation::from_bits_truncate(bits),
-            ip_options_supported,
-            tcp_options_supported,
-            tcp_checksum,
-            udp_checksum,
-            ip_checksum,
-        }
-    });
-    let sets = (set.clone(), set.clone(), set.clone(), set);
+    let sets = (checksum_set(), checksum_set(), checksum_set(), checksum_set());
     let ipsec = (any::<[bool; 4]>(), 0_u32..16);
     (sets, 0_u32..8, ipsec).prop_map(|((a, b, c, d), flags, ([esp, ah, options, extensions], bits))| {
         let mut all = everything();

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use ipsec::{Authentication, EspParameters, EspSa, Provider, RustCrypto, Scratch};
 use ndis::{
-    AdapterKeywords, AddSaEntry, AesKeySize, Associations, DirectOid, DirectOidRequest, Direction, Encapsulation, EncryptionAlgorithm, Endpoints,
+    AdapterKeywords, AddSaEntry, AesKeySize, Associations, ChecksumSet, DirectOid, DirectOidRequest, Direction, Encapsulation, EncryptionAlgorithm, Endpoints,
     EspAssociation, HeaderTransmit, IpsecSetting, Keyed, Keyword, LaneContext, Miniport, MiniportQueue, NblBatch, NetBufferList, OffloadEncapsulation,
     OffloadHandle, OffloadParameters, Oid, OidRequest, Outcome, RequestId, SaBundle, SaExtension, SetEncapsulation, Status, StatusIndication, TxRx, Upcalls,
 };
 use nic::{Engine, NicDriver, NicMiniport, NicParameters, SoftwareEngine};
 use packet::{Buffer, BufferPool, Frame, FrameBatch, IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Repr, Medium, Spi, Time};
+use proptest::prelude::{Strategy, any};
 use secret::SecretBytes;
 
 pub const SRC4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
@@ -222,6 +223,18 @@ pub struct Nic<E: Engine = SoftwareEngine> {
 
 pub fn software() -> SoftwareEngine {
     SoftwareEngine::new(ipsec::Crypto::default(), 1024).unwrap()
+}
+
+/// Any set of checksums.
+pub fn checksum_set() -> impl Strategy<Value = ChecksumSet> {
+    (any::<[bool; 5]>(), 0_u32..16).prop_map(|([ip_options_supported, tcp_options_supported, tcp_checksum, udp_checksum, ip_checksum], bits)| ChecksumSet {
+        encapsulation: Encapsulation::from_bits_truncate(bits),
+        ip_options_supported,
+        tcp_options_supported,
+        tcp_checksum,
+        udp_checksum,
+        ip_checksum,
+    })
 }
 
 /// All checksums, in these directions.
